@@ -1,0 +1,101 @@
+"""Canonical JSON (RFC 8785) and digests of it.
+
+A digest is written ``sha256:<64 hex digits>``: the tag makes a later change of algorithm
+visible. Floats are refused, because two programs may print one float differently; write
+probabilities as whole parts per billion and other numbers as decimal strings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import rfc8785
+
+from freehold.errors import InputError, IntegrityError
+
+PARTS_PER_BILLION = 1_000_000_000
+_SAFE_INTEGER = 2**53 - 1
+
+
+def encode(value: Any) -> bytes:
+    """Return the RFC 8785 bytes of a value made of dicts, lists, strings, ints, bools and None."""
+    _refuse_inexact(value, "$")
+    return rfc8785.dumps(value)
+
+
+def encode_text(value: Any) -> str:
+    """Return `encode` as text: the form in which JSON columns are stored."""
+    return encode(value).decode("utf-8")
+
+
+def decode(data: bytes | str) -> Any:
+    """Parse JSON and refuse it when it is not in canonical form (a changed byte, a repeated key)."""
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    try:
+        value = json.loads(raw)
+        canonical = encode(value)
+    except (ValueError, InputError) as error:
+        raise IntegrityError(f"not canonical JSON: {error}") from error
+    if canonical != raw:
+        raise IntegrityError("JSON is readable but not in canonical form (RFC 8785)")
+    return value
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the tagged SHA-256 of bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Return the tagged SHA-256 of the canonical form of a value."""
+    return digest_bytes(encode(value))
+
+
+def commit(salt: bytes, value: Any) -> str:
+    """Return a commitment that says nothing about the value once the salt is destroyed.
+
+    HMAC-SHA-256 (RFC 2104) under a random salt of at least 16 bytes, over the canonical form.
+    """
+    return commit_bytes(salt, encode(value))
+
+
+def commit_bytes(salt: bytes, data: bytes) -> str:
+    """Return the commitment of raw bytes under a salt; see `commit`."""
+    if len(salt) < 16:
+        raise InputError(f"a commitment needs a salt of 16 bytes or more, got {len(salt)}")
+    return "hmac-sha256:" + hmac.new(salt, data, hashlib.sha256).hexdigest()
+
+
+def to_ppb(probability: float) -> int:
+    """Return a probability as whole parts per billion, the form in which records hold it."""
+    if not 0.0 <= probability <= 1.0 + 1e-9:
+        raise InputError(f"a probability lies between 0 and 1, got {probability!r}")
+    return min(PARTS_PER_BILLION, round(probability * PARTS_PER_BILLION))
+
+
+def from_ppb(parts: int) -> float:
+    """Return whole parts per billion as a float between 0 and 1."""
+    return parts / PARTS_PER_BILLION
+
+
+def _refuse_inexact(value: Any, path: str) -> None:
+    if isinstance(value, float):
+        raise InputError(f"floats may not stand in a hashed record: {path} = {value!r}")
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return
+    if isinstance(value, int):
+        if abs(value) > _SAFE_INTEGER:
+            raise InputError(f"integers in records lie within ±(2^53 − 1): {path} = {value}")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InputError(f"keys of records are text: {path} has {key!r}")
+            _refuse_inexact(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            _refuse_inexact(inner, f"{path}[{position}]")
+    else:
+        raise InputError(f"{path} is of type {type(value).__name__}, which JSON does not have")

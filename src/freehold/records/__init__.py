@@ -1,0 +1,1 @@
+"""Frozen records and output spaces: what rooms hand to each other."""
