@@ -47,7 +47,7 @@ class FreeholdError(Exception):
         self.where = {key: value for key, value in where.items() if value is not None}
 
     def as_json(self) -> dict[str, Any]:
-        """The one JSON shape of an error, on the command line and over HTTP."""
+        """Return the one JSON shape of an error, on the command line and over HTTP."""
         return {
             "error": {
                 "code": self.code,

@@ -1,1 +1,1 @@
-
+"""People, their keys and pseudonyms."""

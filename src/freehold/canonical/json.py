@@ -32,7 +32,7 @@ def encode_text(value: Any) -> str:
 
 
 def decode(data: bytes | str) -> Any:
-    """Parse JSON and refuse it when it is not in canonical form (a changed byte, a repeated key)."""
+    """Parse JSON; refuse what is not in canonical form (a changed byte, a repeated key)."""
     raw = data.encode("utf-8") if isinstance(data, str) else data
     try:
         value = json.loads(raw)

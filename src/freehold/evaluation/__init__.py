@@ -1,1 +1,1 @@
-
+"""Suites, results per case, paired statistics and the gate."""

@@ -1,1 +1,1 @@
-
+"""The ledger: append, sequence, sign, prove and verify."""

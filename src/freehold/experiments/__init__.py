@@ -1,1 +1,1 @@
-
+"""Training and evaluation together: learning curves and assessments."""

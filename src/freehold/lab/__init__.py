@@ -1,1 +1,1 @@
-
+"""One directory: layout, settings, database, stores, migrations, doctor."""

@@ -1,1 +1,1 @@
-
+"""Walking the whole chain: trace and erase."""

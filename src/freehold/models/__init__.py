@@ -1,1 +1,1 @@
-
+"""Intake, manifests, signatures and licences of models."""

@@ -1,1 +1,1 @@
-
+"""Who may see what: sensitivity × zone → permit."""

@@ -6,6 +6,7 @@ three are *closed*: a predictor gives a probability for each option (for a numbe
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -85,10 +86,7 @@ class Number:
         """The bins, named by their bounds, lowest first."""
         width = (self.high - self.low) / self.bins
         edges = [self.low + width * position for position in range(self.bins + 1)]
-        return tuple(
-            f"{a.normalize():f}..{b.normalize():f}"
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
-        )
+        return tuple(f"{a.normalize():f}..{b.normalize():f}" for a, b in itertools.pairwise(edges))
 
     def contract(self) -> dict[str, Any]:
         """Return the part of the contract's digest that this space adds."""

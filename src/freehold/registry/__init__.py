@@ -1,1 +1,1 @@
-
+"""Candidates, verdicts, releases, rollback."""

@@ -1,1 +1,1 @@
-
+"""Verdicts of people: import, queue, agreement, adjudication, labels."""

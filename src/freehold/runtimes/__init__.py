@@ -1,1 +1,1 @@
-
+"""Engines that execute a model."""

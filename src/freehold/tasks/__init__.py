@@ -1,1 +1,1 @@
-
+"""Contracts, wording, predictors and decisions."""

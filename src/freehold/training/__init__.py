@@ -1,1 +1,1 @@
-
+"""Recipes, locks and runs: how a model is made from a dataset."""

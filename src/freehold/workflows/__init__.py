@@ -1,1 +1,1 @@
-
+"""Tasks run over items: ingest, batches, resume."""
