@@ -15,9 +15,9 @@ and, for TF-IDF, ``vocabulary.json`` (terms in column order). Tensors by `estima
 - ``embedding_logreg``: `weight` [options, hidden], `bias` [options].
 
 A logit is ``weight @ features + bias``, over `temperature`; choice and number take the softmax
-over options (a number's options are its bins), labels the sigmoid of each. `bias` may be -inf or
-+inf: an option that training never saw, or always saw. Nothing is a pickle; a reader refuses a
-malformed pack with an error that names the file.
+over options (a number's options are its bins), labels the sigmoid of each. `bias` may be -inf for
+an option that training never saw, and +inf for a label that it always saw. Nothing is a pickle; a
+reader refuses a malformed pack with an error that names the file.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def write_classifier(directory: Path, pack: ClassifierPack, head: Linear) -> Non
     import numpy as np
     from safetensors.numpy import save_file
 
-    _check_linear(head.weight, head.bias, len(pack.options), directory / HEAD_FILE)
+    _check_linear(head.weight, head.bias, pack, directory / HEAD_FILE)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         "weight": np.ascontiguousarray(head.weight, dtype=np.float32),
@@ -187,7 +187,7 @@ def read_classifier(directory: Path) -> tuple[ClassifierPack, Linear]:
     pack = _read_pack(directory, CLASSIFIER_FORMAT, ClassifierPack)
     path = directory / HEAD_FILE
     tensors = _read_tensors(path, {"weight", "bias"}, "float32")
-    _check_linear(tensors["weight"], tensors["bias"], len(pack.options), path)
+    _check_linear(tensors["weight"], tensors["bias"], pack, path)
     needed = {
         "head": (),
         "lora": ("adapter_config.json", "adapter_model.safetensors"),
@@ -334,7 +334,7 @@ def _check_estimator(estimator: Estimator, directory: Path) -> None:
         if prior.shape != (len(pack.options),) or not ((prior >= 0) & (prior <= 1)).all():
             raise IntegrityError(f"{path}: prior is not one share per option")
         return
-    _check_linear(tensors["weight"], tensors["bias"], len(pack.options), path)
+    _check_linear(tensors["weight"], tensors["bias"], pack, path)
     if pack.tfidf is not None:
         width = (tensors["weight"].shape[1],)
         if tensors["idf"].shape != width or not np.isfinite(tensors["idf"]).all():
@@ -346,9 +346,12 @@ def _check_estimator(estimator: Estimator, directory: Path) -> None:
             )
 
 
-def _check_linear(weight: Array, bias: Array, options: int, path: Path) -> None:
+def _check_linear(
+    weight: Array, bias: Array, pack: ClassifierPack | EstimatorPack, path: Path
+) -> None:
     import numpy as np
 
+    options = len(pack.options)
     if weight.ndim != 2 or weight.shape[0] != options or bias.shape != (options,):
         raise IntegrityError(
             f"{path}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit "
@@ -356,6 +359,8 @@ def _check_linear(weight: Array, bias: Array, options: int, path: Path) -> None:
         )
     if not np.isfinite(weight).all() or np.isnan(bias).any():
         raise IntegrityError(f"{path} holds a weight that is not a finite number")
+    if pack.kind != "labels" and (np.isposinf(bias).any() or not np.isfinite(bias).any()):
+        raise IntegrityError(f"{path}: a softmax over these biases has no value")
 
 
 def _check_common(pack: ClassifierPack | EstimatorPack) -> None:
