@@ -18,6 +18,9 @@ from postgres_cluster import Cluster, find_server, new_database, start_cluster, 
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
 
+# Settings of the tests themselves, which survive the clearing of the environment.
+_GIVEN = {"FREEHOLD_TEST_POSTGRES", "FREEHOLD_MODEL_SIGNING"}
+
 _OWN_HOME = pytest.StashKey[Path]()
 
 
@@ -26,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     home = Path(tempfile.mkdtemp(prefix="freehold-test-home-"))
     config.stash[_OWN_HOME] = home
     for name in list(os.environ):
-        if name.startswith(("FREEHOLD_", "HF_", "XDG_", "PG")) and name != "FREEHOLD_TEST_POSTGRES":
+        if name.startswith(("FREEHOLD_", "HF_", "XDG_", "PG")) and name not in _GIVEN:
             del os.environ[name]
     os.environ.update(
         HOME=str(home),
