@@ -345,10 +345,11 @@ def _warnings(
             f"underpowered: with {primary.n} cases equal models are shown 'not worse' in"
             f" {power.not_worse:.0%} of comparisons, the plan wants {float(plan.min_power):.0%}"
         )
-    if context.test_uses * plan.cases_per_use > primary.n:
+    most_uses = max(1, primary.n // plan.cases_per_use)
+    if context.test_uses > most_uses:
         yield (
             f"this test set was used {context.test_uses} times; with {primary.n} cases its figures"
-            f" inflate above {primary.n // plan.cases_per_use} uses: add fresh random reviews"
+            f" inflate above {most_uses}: add fresh random reviews"
         )
     if noise is None:
         yield "noise floor not measured: run the champion twice"
@@ -366,7 +367,7 @@ def _shared_figures(champion: Results, candidate: Results) -> tuple[tuple[str, s
 
 def _facts(plan: GatePlan, context: GateContext) -> dict[str, str]:
     arms: list[tuple[str, Callable[[ArmFacts], str]]] = [
-        ("candidate", lambda arm: arm.candidate),
+        ("digest", lambda arm: arm.candidate),
         ("artefact", lambda arm: arm.artefact),
         ("runtime", lambda arm: arm.runtime),
         ("engine", lambda arm: arm.engine),

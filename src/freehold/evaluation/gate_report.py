@@ -19,7 +19,7 @@ def render_report(verdict: Verdict) -> str:
     """Return the report as text, lines of at most 96 characters, ASCII only."""
     lines = [f"GATE {verdict.plan}: {verdict.outcome.upper()}", "=" * 60]
     lines += [f"  because  {reason.text} [{reason.code}]" for reason in verdict.reasons]
-    if verdict.proposal:
+    if verdict.passed:
         lines.append(f"  then     {verdict.proposal}")
     if verdict.more_reviews:
         lines.append(f"  needs    about {verdict.more_reviews:,} more random reviews to settle it,")
@@ -75,7 +75,7 @@ def _slices(verdict: Verdict) -> list[str]:
         return []
     lines = ["", "SLICES (broken: down by more than the margin, and significant after Holm)"]
     for part in verdict.slices:
-        p_value = "" if part.p_holm is None else f" p(worse, Holm) {p_text(part.p_holm)}"
+        p_value = "" if part.p_holm is None else f" p {p_text(part.p_holm)}"
         name = f"{part.key} = {part.value}"
         lines.append(
             f"  {part.standing:<10} {name:<26} {_signed(part.difference)}"
