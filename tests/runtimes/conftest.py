@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from freehold.runtimes.base import OptionText, Question
 
-VOCABULARY = (
-    "card lost refund money back my the is a when will arrive stolen please help where order "
-    "parcel late price too high dog ball park"
-).split()
+VOCABULARY = """card lost refund money back my the is a when will arrive stolen please help where
+order parcel late price too high dog ball park""".split()  # noqa: SIM905
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ importing this room loads no torch and opens no socket.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -182,11 +183,12 @@ def collect(batches: Iterable[ScoredBatch], count: int) -> list[Scored]:
 
 
 def humanise(name: str) -> str:
-    """Return a label's name as words: ``card_arrival`` and ``cardArrival`` to ``card arrival``."""
-    words: list[str] = []
-    for position, letter in enumerate(name):
-        if letter.isupper() and position and name[position - 1].islower():
-            words.append(" ")
-        words.append(" " if letter in "_-./" else letter)
-    text = " ".join("".join(words).split())
+    """Return a label's name as words: ``card_arrival`` and ``cardArrival`` to ``card arrival``.
+
+    What holds a digit keeps its letters: it may be a number, a code or a formula.
+    """
+    if any(letter.isdigit() for letter in name):
+        return name.replace("_", " ").strip() or name
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    text = " ".join(re.sub(r"[_-]", " ", apart).split()) or name
     return text if text.isupper() else text.lower()

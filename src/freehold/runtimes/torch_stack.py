@@ -7,6 +7,7 @@ that the file lacks and that would be random, adapter tensors that fit nothing) 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,9 +124,14 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
 
     try:
         stored = load_file(adapter / "adapter_model.safetensors")
-        wrapped = PeftModel.from_pretrained(
-            model, str(adapter), is_trainable=False, local_files_only=True
-        )
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 for a name that is deprecated; no user can change it.
+            warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated")
+            # A warning there, an error below: an adapter that fits nothing would change nothing.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            wrapped = PeftModel.from_pretrained(
+                model, str(adapter), is_trainable=False, local_files_only=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise IntegrityError(f"{adapter} cannot be put on its base: {error}") from error
     taken = get_peft_model_state_dict(wrapped)
