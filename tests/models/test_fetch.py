@@ -157,13 +157,25 @@ def test_only_safe_files_are_fetched_and_then_used_offline(hub, tmp_path):
     assert build_manifest(again.directory, link_root=again.link_root) == online
 
 
-def test_a_hub_that_fails_or_is_away_is_said(hub, tmp_path):
+def test_a_hub_that_refuses_is_said(hub, tmp_path):
     with pytest.raises(NotFound, match="cache, and the hub does not give it: Bad request"):
         resolve("hf:org/broken", cache=tmp_path, offline=False)
+
+
+def test_a_hub_that_is_away_is_said(hub, tmp_path):
     hub.shutdown()
     hub.server_close()
+
     with pytest.raises(NotFound, match="not in the local cache, and the hub does not give it"):
         resolve("hf:org/model", cache=tmp_path, offline=False)
+
+
+def test_a_partial_cache_is_not_taken_for_the_model(hub, tmp_path):
+    first = resolve("hf:org/model", cache=tmp_path, offline=False)
+    (first.directory / "model.safetensors").unlink()
+
+    with pytest.raises(NotFound, match="only partly in the local cache"):
+        resolve("hf:org/model", cache=tmp_path, offline=True)
 
 
 def test_an_unknown_repository_is_not_found(hub, tmp_path):

@@ -289,6 +289,26 @@ def test_two_models_in_one_folder_and_broken_json_are_input_errors(tmp_path):
         inspect_model(write_model(tmp_path / "b", {"config.json": b"{"}))
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"weight_map": {"a": "model.safetensors"}}, None),
+        ({"weight_map": {"a": "model.safetensors", "b": "part2.safetensors"}}, "1 of 2 parts"),
+        ({"weight_map": {"a": "../outside.safetensors"}}, "1 of 1 parts"),
+        ({}, "no weight_map"),
+    ],
+)
+def test_weights_in_parts_are_complete_or_refused(tmp_path, index: dict, message: str | None):
+    content = json.dumps(index).encode()
+    folder = write_model(tmp_path / "model", {"model.safetensors.index.json": content})
+
+    if message is None:
+        inspect_model(folder)
+    else:
+        with pytest.raises(InputError, match=message):
+            inspect_model(folder)
+
+
 def test_text_that_begins_like_a_pickle_is_text(tmp_path):
     texts = {
         "LICENSE": b"(c) 2020 somebody\ncopyright\n.",

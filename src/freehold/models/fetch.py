@@ -74,11 +74,13 @@ def _offline(asked: bool | None) -> bool:
 
 
 def _from_hub(name: str, revision: str | None, cache: Path | None, offline: bool) -> Resolved:
+    import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        IncompleteSnapshotError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -104,6 +106,11 @@ def _from_hub(name: str, revision: str | None, cache: Path | None, offline: bool
             f"the hub knows no {source}",
             hint="Check organisation, name and revision; a private model needs `hf auth login`.",
         ) from error
+    except IncompleteSnapshotError as error:
+        raise NotFound(
+            f"{source} is only partly in the local cache",
+            hint="Run the same command with a connection; it goes on where it stopped.",
+        ) from error
     except LocalEntryNotFoundError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         state = "offline" if offline else f"the hub does not give it: {cause}"
@@ -112,7 +119,7 @@ def _from_hub(name: str, revision: str | None, cache: Path | None, offline: bool
             hint="Fetch it once with a connection (unset HF_HUB_OFFLINE), or copy the folder here "
             "and add it by its path.",
         ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
+    except (HfHubHTTPError, HFValidationError, httpx2.TransportError) as error:
         raise InputError(
             f"the hub did not give {source}: {error}",
             hint="Run the same command again; what was fetched so far is kept.",

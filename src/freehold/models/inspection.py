@@ -140,6 +140,7 @@ def inspect_model(
         if _suffix(file.path) == ".safetensors"
         for tensor in read_safetensors(file.source, file.path)
     ]
+    _check_shards({file.path for file in files}, configs)
     description = _describe(files, configs, tensors, made_here)
     return Inspection(directory, tuple(files), tuple(left_out), description)
 
@@ -243,6 +244,26 @@ def _remote_code(path: str, what: str) -> UnsafeModel:
         hint="Use a revision whose architecture the installed transformers knows by itself.",
         file=path,
     )
+
+
+def _check_shards(paths: set[str], configs: dict[str, Any]) -> None:
+    """Refuse weights in several files when one that their index names is not there."""
+    for index, config in configs.items():
+        if not index.endswith(".safetensors.index.json"):
+            continue
+        shards = config.get("weight_map") if isinstance(config, dict) else None
+        if not isinstance(shards, dict):
+            raise InputError(f"{index}: no weight_map, so the parts are unknown", file=index)
+        folder = index.rpartition("/")[0]
+        named = {f"{folder}/{shard}" if folder else str(shard) for shard in shards.values()}
+        missing = sorted(named - paths)
+        if missing:
+            raise InputError(
+                f"{missing[0]}: named by {index} but not there ({len(missing)} of {len(named)} "
+                "parts are missing)",
+                hint="Fetch the model again; the download or the copy was not finished.",
+                file=missing[0],
+            )
 
 
 def _describe(
