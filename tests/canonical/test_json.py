@@ -68,6 +68,9 @@ def test_round_trip(value: Any) -> None:
         ("[1e400]", "floats may not stand"),
         ("[9007199254740992]", "integers in records"),
         ("{", "not canonical JSON"),
+        ("[" * 100_000, "not canonical JSON"),
+        ('"\\ud800"', "cannot be written as UTF-8"),
+        ('"\ud800"', "not canonical JSON"),
     ],
 )
 def test_what_is_not_canonical_is_refused(text: str, match: str) -> None:

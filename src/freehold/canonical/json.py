@@ -23,7 +23,10 @@ _SAFE_INTEGER = 2**53 - 1
 def encode(value: Any) -> bytes:
     """Return the RFC 8785 bytes of a value made of dicts, lists, strings, ints, bools and None."""
     _refuse_inexact(value, "$")
-    return rfc8785.dumps(value)
+    try:
+        return rfc8785.dumps(value)
+    except ValueError as error:
+        raise InputError(f"text that cannot be written as UTF-8: {error}") from error
 
 
 def encode_text(value: Any) -> str:
@@ -33,11 +36,11 @@ def encode_text(value: Any) -> str:
 
 def decode(data: bytes | str) -> Any:
     """Parse JSON; refuse what is not in canonical form (a changed byte, a repeated key)."""
-    raw = data.encode("utf-8") if isinstance(data, str) else data
     try:
+        raw = data.encode("utf-8") if isinstance(data, str) else data
         value = json.loads(raw)
         canonical = encode(value)
-    except (ValueError, InputError) as error:
+    except (ValueError, RecursionError, InputError) as error:
         raise IntegrityError(f"not canonical JSON: {error}") from error
     if canonical != raw:
         raise IntegrityError("JSON is readable but not in canonical form (RFC 8785)")
