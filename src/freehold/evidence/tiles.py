@@ -30,8 +30,8 @@ from freehold.canonical.merkle import (
     subtree_root,
 )
 from freehold.errors import InputError, IntegrityError
-from freehold.evidence.durable import place_durably, sync_folders, write_durably
 from freehold.evidence.notes import Checkpoint
+from freehold.lab.atomic import storage_errors, sync_directory, write_atomically
 
 WIDTH: Final = 256
 HEIGHT: Final = 8
@@ -216,7 +216,7 @@ class TileWriter:
         while fresh:
             fresh = self._write_hashes(level, count, fresh, touched)
             count, level = count >> HEIGHT, level + 1
-        sync_folders({(self.directory / path).parent for path in touched})
+        self._sync(touched)
         if checkpoint is not None:
             self._publish_checkpoint(checkpoint, old_size + len(entries))
         for path in touched:
@@ -261,13 +261,28 @@ class TileWriter:
                 f"{size} says {head.root.hex()}; it was not published",
                 hint="Make the files again from the entries in the database, then publish.",
             )
-        write_durably(self.directory / CHECKPOINT, note.encode(), scratch=self._scratch)
+        write_atomically(self.directory / CHECKPOINT, note.encode())
 
     def _place(self, path: str, data: bytes) -> None:
         target = self.directory / path
         if target.is_file() and target.read_bytes() == data:
             return
-        place_durably(target, data, scratch=self._scratch)
+        # Prepared apart, so that a crash leaves nothing beside the tiles.
+        prepared = self._scratch / target.name
+        with storage_errors(target):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with prepared.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            prepared.replace(target)
+
+    def _sync(self, paths: Iterable[str]) -> None:
+        """Make the names of files durable, once for each folder however many files it has."""
+        folders = {Path(path).parents[at] for path in paths for at in range(path.count("/") + 1)}
+        for folder in sorted(folders):
+            sync_directory(self.directory / folder)
 
     def _remove_shorter(self, path: str) -> None:
         whole, partial, width = path.partition(".p/")
