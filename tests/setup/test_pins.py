@@ -1,4 +1,4 @@
-"""What the set-up promises: exact pins, the licence's full text, nothing of one machine in files."""
+"""What the set-up promises: exact pins, the whole licence, nothing of one machine in files."""
 
 from __future__ import annotations
 
