@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from freehold.evidence.founding import found_lab
+from freehold.lab import Lab
 from postgres_cluster import Cluster, find_server, new_database, start_cluster, stop_cluster
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / "../shared/data"
@@ -100,3 +102,17 @@ def lab_url(request: pytest.FixtureRequest) -> str:
         return ""
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+def lab(lab_url: str, tmp_path: Path) -> Iterator[Lab]:
+    """A new lab on either kind of database."""
+    with found_lab(tmp_path / "lab", database=lab_url) as founded:
+        yield founded
+
+
+@pytest.fixture
+def sqlite_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A new lab on SQLite, for tests that say nothing about the database."""
+    with found_lab(tmp_path / "lab") as founded:
+        yield founded
