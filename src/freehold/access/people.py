@@ -69,3 +69,11 @@ def forget_name(connection: Connection, principal_id: str) -> None:
     connection.execute(
         delete(principal_names).where(principal_names.c.principal_id == principal_id)
     )
+
+
+def all_people(connection: Connection) -> list[Person]:
+    """Return everybody, in the order in which they were added."""
+    ids = connection.execute(
+        select(principals.c.principal_id).order_by(principals.c.principal_id)
+    ).scalars()
+    return [find_person(connection, principal_id) for principal_id in ids.all()]

@@ -1,1 +1,14 @@
 """The command line: parse, call, render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from freehold.cli import lab_verbs, people_verbs
+
+VERBS: tuple[Callable[[typer.Typer], None], ...] = (
+    lab_verbs.register,
+    people_verbs.register,
+)
