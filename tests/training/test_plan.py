@@ -135,6 +135,11 @@ def test_a_length_that_the_base_cannot_read_is_refused(tmp_path: Path, bert: Pat
         planned(tmp_path, bert, length=64)
 
 
+def test_patience_without_dev_rows_is_refused(tmp_path: Path, bert: Path) -> None:
+    with pytest.raises(SettingsError, match=r"stop\.patience watches dev rows, and there are none"):
+        planned(tmp_path, bert, stop__patience=2, data__holdout=0)
+
+
 def test_an_unknown_adapter_target_is_refused_with_the_layers_there_are(
     tmp_path: Path, bert: Path
 ) -> None:

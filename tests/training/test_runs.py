@@ -87,6 +87,15 @@ def test_a_causal_adapter_learns_its_answers_and_serves(tmp_path: Path, llama: P
     assert "left_out" in outcome.record["baselines"]["embedding"]
 
 
+@pytest.mark.slow
+def test_a_real_causal_model_learns_in_seconds(tmp_path: Path, shared_data: Path) -> None:
+    data = make_data(60, dev=30)
+    base = shared_data / "stories260K/hf"
+    outcome = trained(tmp_path, base, "causal_lora", data, train__lr="0.005")
+    figures = outcome.record["figures"]["dev"]
+    assert figures["accuracy"] > outcome.record["baselines"]["majority"]["dev"]["accuracy"]
+
+
 @pytest.mark.parametrize(
     ("question", "target", "spec"),
     [

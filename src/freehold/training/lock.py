@@ -143,6 +143,11 @@ def make_ready(recipe: Recipe, data: TrainingData, base_dir: Path, threads: int)
     """Check and prepare everything; raises the error of whatever cannot be trained as asked."""
     check_rows((*data.rows, *data.dev), data.question)
     train, dev, holdout = _arranged(recipe, data)
+    if recipe.values.get("stop.patience") and not any(row.weight for row in dev):
+        raise SettingsError(
+            f"recipe {recipe['name']!r}: stop.patience watches dev rows, and there are none",
+            hint="Give the dataset dev rows, set data.holdout, or remove [stop].",
+        )
     if recipe.method in BASELINE_METHODS:
         prepared = prepare_bytes(train)
     else:
