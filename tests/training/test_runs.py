@@ -227,14 +227,15 @@ def test_only_the_approved_plan_is_fitted(tmp_path: Path, bert: Path) -> None:
         read_outcome(tmp_path / "b")
 
 
-@pytest.fixture
-def models(tmp_path: Path, bert: Path, llama: Path) -> dict[str, tuple[Path, Path]]:
+@pytest.fixture(scope="module")
+def models(
+    tmp_path_factory: pytest.TempPathFactory, bert: Path, llama: Path
+) -> dict[str, tuple[Path, Path]]:
+    folder = tmp_path_factory.mktemp("models")
+    causal = trained(folder / "c", llama, "causal_lora", train__lr="0.01", train__epochs=1)
     return {
-        "lora": (trained(tmp_path / "l", bert, "lora").output, bert),
-        "causal_lora": (
-            trained(tmp_path / "c", llama, "causal_lora", train__lr="0.01").output,
-            llama,
-        ),
+        "lora": (trained(folder / "l", bert, "lora").output, bert),
+        "causal_lora": (causal.output, llama),
     }
 
 
