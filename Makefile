@@ -57,7 +57,7 @@ docs: $(STAMP)  ## write docs/reference from the code
 	@$(BIN)/python docs/generate.py
 
 bench: $(STAMP)  ## every benchmark, each against its alternative
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:  ## remove what was built, the environment included
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache demo-lab
