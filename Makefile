@@ -1,7 +1,9 @@
 # Two commands matter: `make demo` and `make test`. Each sets up what it needs, on a machine that
 # has nothing but Python 3.11 or later.
 
-PYTHON  ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
+SUITS   := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON  ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
+               $$each -c '$(SUITS)' 2>/dev/null && echo $$each && break; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -28,7 +30,7 @@ venv: $(STAMP)  ## the virtual environment, from exact pins
 
 # torch goes first and alone: a resolver that meets it among the others may choose another build.
 $(STAMP): pyproject.toml $(PINS)
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Freehold needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12")'
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITS)' || { echo "Freehold needs Python 3.11, 3.12 or 3.13 (name one: make PYTHON=...)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c $(PINS) pip
 	$(PIP) install --quiet -c $(PINS) torch
