@@ -226,7 +226,7 @@ def _wording(section: dict[str, Any], space: Space, file: str) -> Wording:
 def _split(section: dict[str, Any], file: str) -> SplitRule:
     try:
         return SplitRule(**section)
-    except SettingsError as error:
+    except InputError as error:
         raise SettingsError(f"{file}: [split]: {error.message}", file=file, key="split") from error
 
 

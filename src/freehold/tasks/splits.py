@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from freehold.errors import Conflict, InputError, SettingsError
@@ -56,6 +57,10 @@ class SplitRule:
             raise SettingsError("rule 'time' needs test_from, the time from which items are test")
         if self.rule != "time" and times != (None, None):
             raise SettingsError(f"rule {self.rule!r} does not use dev_from and test_from")
+        if self.rule == "time":
+            bounds = [_moment(text) for text in times if text is not None]
+            if bounds != sorted(bounds):
+                raise SettingsError("dev_from lies after test_from: nothing would be dev")
         shares = (self.dev_percent, self.test_percent)
         if self.rule not in ("hash", "group") and shares != (None, None):
             raise SettingsError(f"rule {self.rule!r} does not use dev_percent and test_percent")
@@ -139,7 +144,15 @@ def check_shares(dev: int, test: int) -> None:
 def _by_time(rule: SplitRule, event_time: str | None) -> str:
     if event_time is None:
         raise InputError("the task splits by time, and this row has no event time")
-    # ISO 8601 texts of one precision order as their times do.
-    if rule.test_from is not None and event_time >= rule.test_from:
+    when = _moment(event_time)
+    if rule.test_from is not None and when >= _moment(rule.test_from):
         return "test"
-    return "dev" if rule.dev_from is not None and event_time >= rule.dev_from else "train"
+    return "dev" if rule.dev_from is not None and when >= _moment(rule.dev_from) else "train"
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not an ISO 8601 time such as 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
