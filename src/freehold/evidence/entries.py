@@ -108,7 +108,7 @@ class Entry:
             return []
         complete = [self._complete(table, row) for row in rows]
         self.connection.execute(insert(table), complete)
-        self._bind(table, complete)
+        self.bind(table, complete)
         return complete
 
     def update(self, table: Table, key: Mapping[str, Any], changes: Row) -> Row:
@@ -119,7 +119,7 @@ class Entry:
         if row is None:
             raise NotFound(f"no row of {table.name} with {dict(key)}")
         complete = dict(row)
-        self._bind(table, [complete])
+        self.bind(table, [complete])
         return complete
 
     def bind_root(self, table: Table, owner_id: str, commitments: Sequence[str]) -> str:
@@ -130,6 +130,11 @@ class Entry:
 
     def close(self) -> str:
         """Append the entry to what the sequencer will publish; return its id."""
+        append_all(self.connection, [self])
+        return self.id
+
+    def finished(self) -> bytes:
+        """Return the entry's canonical bytes. Raises IntegrityError when they are too many."""
         record = {**self._head, "body": self._body, "rows": self._rows, "roots": self._roots}
         data = encode(record)
         if len(data) > MAX_ENTRY_BYTES:
@@ -137,8 +142,7 @@ class Entry:
                 f"entry {self._head['kind']} has {len(data)} bytes; at most {MAX_ENTRY_BYTES} fit",
                 hint="This is a defect: the caller must spread its rows over several entries.",
             )
-        self.connection.execute(insert(ledger_pending).values(entry_id=self.id, bytes=data))
-        return self.id
+        return data
 
     def _complete(self, table: Table, row: Row) -> Row:
         complete: Row = {column.name: None for column in table.columns} | row
@@ -148,13 +152,24 @@ class Entry:
             complete["schema_version"] = SCHEMA_VERSION
         return complete
 
-    def _bind(self, table: Table, rows: Sequence[Row]) -> None:
+    def bind(self, table: Table, rows: Sequence[Row]) -> None:
+        """Bind complete rows that the caller writes itself, many at once, in this transaction.
+
+        Each carries this entry's id in ``entry_id``.
+        """
         spec = COMMITTED[table.name]
         bound = self._rows.setdefault(table.name, {})
         if spec.salted:
             self.salts.fetch(str(row["item_id"]) for row in rows)
         for row in rows:
             bound[row_key(spec.key, row)] = row_commitment(table, row, self.salts)
+
+
+def append_all(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Append entries, in this order, to what the sequencer will publish."""
+    rows = [{"entry_id": entry.id, "bytes": entry.finished()} for entry in entries]
+    if rows:
+        connection.execute(insert(ledger_pending), rows)
 
 
 def row_key(key: Sequence[str], row: Mapping[str, Any]) -> str:
