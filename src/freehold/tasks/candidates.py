@@ -9,6 +9,7 @@ candidate is opened, before any item is answered.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from freehold.lab.schema import candidates, model_edges
 from freehold.models.intake import ModelRecord, get_model, materialise
 from freehold.policy.permits import IN_PROCESS, EngineZone, Permit, read_policy
 from freehold.runtimes.base import Scorer
+from freehold.runtimes.formats import PACK_FILE
 from freehold.runtimes.open import RuntimeSpec, open_scorer
 from freehold.runtimes.secret import Secret
 from freehold.tasks.answering import DEFAULT_THRESHOLD
@@ -244,6 +246,9 @@ def _form(model: ModelRecord) -> str:
 
 def _base(lab: Lab, model: ModelRecord) -> str | None:
     """Return the digest of the model that an adapter or a pack stands on, if it stands on one."""
+    if model.form in ("classifier", "estimator"):
+        pack = json.loads((materialise(lab, model.digest) / PACK_FILE).read_bytes())
+        return None if pack.get("base") is None else str(pack["base"])
     with lab.reading() as connection:
         return connection.execute(
             select(model_edges.c.parent).where(
@@ -317,9 +322,11 @@ def _drift(record: Mapping[str, Any], scorer: Scorer, directory: Path | None) ->
     if record["freehold"] != __version__:
         found.append(f"freehold was {record['freehold']}, is {__version__}")
     before, now = record["runtime"]["described"], scorer.describe()
-    for key in sorted(set(before) | set(now)):
-        if before.get(key) != now.get(key):
-            found.append(f"{key} was {before.get(key)}, is {now.get(key)}")
+    found += [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(set(before) | set(now))
+        if before.get(key) != now.get(key)
+    ]
     probed = _fingerprint(scorer, directory)[0]
     if probed["token_ids"] != record["fingerprint"]["token_ids"]:
         found.append("the tokenizer gives other token ids")

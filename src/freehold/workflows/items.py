@@ -67,6 +67,17 @@ def find_item(connection: Connection, source: str, external_id: str) -> str | No
     ).scalar()
 
 
+def sensitivities(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Return the sensitivity of items by id."""
+    found: dict[str, str] = {}
+    for part in _pieces(list(ids)):
+        rows = connection.execute(
+            select(items.c.item_id, items.c.sensitivity).where(items.c.item_id.in_(part))
+        )
+        found.update({row.item_id: row.sensitivity for row in rows})
+    return found
+
+
 def split_of(connection: Connection, task: str, ids: Iterable[str]) -> dict[str, str]:
     """Return the split of items in a task by item id; items without one are left out."""
     found: dict[str, str] = {}
