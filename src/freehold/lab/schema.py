@@ -517,6 +517,7 @@ dataset_rows = Table(
     _text("parents"),
     _text("generator_model", null=True),
     _text("licence", null=True),
+    _text("consent_basis", null=True),
     _text("commitment"),
     Index(None, "item_id"),
 )
@@ -527,7 +528,7 @@ dataset_exclusions = Table(
     _key("dataset_id"),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     _text("item_id"),
-    _text("reason"),  # duplicate, near_duplicate, in_test, disagreement, no_label, erased
+    _text("reason"),  # duplicate, near_duplicate, in_test, disagreement, no_label, other_contract …
     _text("detail", null=True),
     _text("commitment"),
 )

@@ -105,6 +105,7 @@ def upgrade() -> None:
         sa.Column("parents", sa.Text(), nullable=False),
         sa.Column("generator_model", sa.Text(), nullable=True),
         sa.Column("licence", sa.Text(), nullable=True),
+        sa.Column("consent_basis", sa.Text(), nullable=True),
         sa.Column("commitment", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("dataset_id", "position", name=op.f("pk_dataset_rows")),
     )
