@@ -27,9 +27,10 @@ def item_text(lab: Lab, connection: Connection, item_id: str) -> str:
 
 
 def item_texts(lab: Lab, connection: Connection, ids: Iterable[str]) -> dict[str, str]:
-    """Return the texts of items by id. Erased items are left out: they have none."""
+    """Return the texts of items, in the order of the ids. Erased items are left out."""
+    wanted = list(ids)
     named: dict[str, str] = {}
-    for part in _pieces(list(ids)):
+    for part in _pieces(wanted):
         rows = connection.execute(
             select(items.c.item_id, items.c.parts).where(
                 items.c.item_id.in_(part), items.c.erased_at.is_(None)
@@ -47,7 +48,7 @@ def item_texts(lab: Lab, connection: Connection, ids: Iterable[str]) -> dict[str
             # Larger texts stand in files of their own.
             data = row.bytes if row.bytes is not None else lab.payloads.get(connection, row[0])
             texts[named[row.payload_id]] = bytes(data).decode("utf-8")
-    return texts
+    return {item_id: texts[item_id] for item_id in wanted if item_id in texts}
 
 
 def text_payload(parts: str) -> str:

@@ -136,7 +136,7 @@ class RowReader:
             external_id=named or f"row:{row.line}",
             text=text,
             entity=entity,
-            group=None if group is None else str(group),
+            group=None if group in (None, "") else str(group),
             subjects=(subjects,) if subjects else (),
             split=split,
             event_time=None if time is None else _utc(time),
