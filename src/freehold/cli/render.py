@@ -67,3 +67,12 @@ def short(digest: str, digits: int = 12) -> str:
     """Return a digest or id short enough for a table."""
     head, colon, tail = digest.rpartition(":")
     return f"{head}{colon}{tail[:digits]}" if colon else digest
+
+
+def print_bad_rows(console: Console, rows: Sequence[Any], *, most: int = 10) -> None:
+    """Print rows that could not be used, each by line and field; the rest are counted."""
+    for row in rows[:most]:
+        field = f", {row.field}" if row.field else ""
+        console.print(f"  [yellow]line {row.line}{field}[/yellow]: {escape(row.reason)}")
+    if len(rows) > most:
+        console.print(f"  … and {len(rows) - most} more; --json lists all of them")
