@@ -68,7 +68,10 @@ def main() -> None:
         bundles = [file for file in files if file.is_file()]
         making = timed("making the entries alone", count, lambda: sum(1 for _ in entries(count)))
         plain = timed("SHA-256 over the same bytes", count, lambda: hash_files(bundles))
-        single = timed("SHA-256 of each entry, with making it", count, lambda: hash_entries(count)) - making
+        single = (
+            timed("SHA-256 of each entry, with making it", count, lambda: hash_entries(count))
+            - making
+        )
 
         def library() -> None:
             check_tiles(ledger, count, frontier.root()).raise_for_faults()
