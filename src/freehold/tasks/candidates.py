@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import IntegrityError as RowExists
 
 from freehold import __version__
 from freehold.canonical.json import decode, digest, encode_text, to_ppb
 from freehold.errors import InputError, NotFound, Refused
 from freehold.evidence.entries import Entry
 from freehold.lab.opened import Lab
-from freehold.lab.schema import candidates, model_edges
+from freehold.lab.schema import candidates
 from freehold.models.intake import ModelRecord, get_model, materialise
 from freehold.policy.permits import IN_PROCESS, EngineZone, Permit, read_policy
 from freehold.runtimes.base import Scorer
@@ -133,22 +134,15 @@ def register_candidate(
     """
     record = get_model(lab, model)
     spec = _specify(lab, task, record, dict(options or {}))
-    candidate_id = spec.digest
     with lab.writing() as connection:
         register_task(lab, connection, task, actor)
-        there = connection.execute(
-            select(candidates.c.candidate_id).where(candidates.c.candidate_id == candidate_id)
-        ).scalar()
-        if there is not None:
-            return candidate_id
-        body = {"candidate_id": candidate_id, "task": task.name, "model_digest": record.digest}
-        entry = Entry(lab, connection, "candidate.registered", actor, body)
-        row = {"candidate_id": candidate_id, "task": task.name, "model_digest": record.digest}
-        row |= {"name": name or f"{task.name}/{record.name}", "run_id": run_id}
-        row |= {"contract_digest": task.contract_digest, "spec": encode_text(dict(spec.record))}
-        entry.insert(candidates, row | {"created_at": entry.at, "created_by": actor})
-        entry.close()
-    return candidate_id
+        try:
+            with connection.begin_nested():
+                _register(lab, connection, task, spec, _Registration(record, actor, run_id, name))
+        except RowExists:
+            # Another process registered the same specification in the meantime.
+            return spec.digest
+    return spec.digest
 
 
 def open_candidate(lab: Lab, candidate_id: str, opening: Opening | None = None) -> Opened:
@@ -195,10 +189,45 @@ def engine_of(lab: Lab, spec: CandidateSpec) -> EngineZone:
     return read_policy(lab.layout.policies / "policy.toml").engine(spec.options["url"])
 
 
+@dataclass(frozen=True)
+class _Registration:
+    model: ModelRecord
+    actor: str
+    run_id: str | None
+    name: str | None
+
+
+def _register(
+    lab: Lab, connection: Connection, task: Task, spec: CandidateSpec, by: _Registration
+) -> None:
+    candidate_id = spec.digest
+    there = connection.execute(
+        select(candidates.c.candidate_id).where(candidates.c.candidate_id == candidate_id)
+    ).scalar()
+    if there is not None:
+        return
+    body = {"candidate_id": candidate_id, "task": task.name, "model_digest": by.model.digest}
+    entry = Entry(lab, connection, "candidate.registered", by.actor, body)
+    row = {
+        "candidate_id": candidate_id,
+        "name": by.name or f"{task.name}/{by.model.name}",
+        "task": task.name,
+        "contract_digest": task.contract_digest,
+        "model_digest": by.model.digest,
+        "spec": encode_text(dict(spec.record)),
+        "run_id": by.run_id,
+        "created_at": entry.at,
+        "created_by": by.actor,
+    }
+    entry.insert(candidates, row)
+    entry.close()
+
+
 def _specify(lab: Lab, task: Task, model: ModelRecord, options: dict[str, str]) -> CandidateSpec:
     threshold = options.pop("threshold", DEFAULT_THRESHOLD)
     form = _form(model)
     base = None if form == REMOTE else _base(lab, model)
+    files = [one for one in (model.digest, base) if one is not None]
     thresholds = {"labels": threshold} if task.space.kind == "labels" else {}
     kept = {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
     identity: dict[str, Any] = {
@@ -210,8 +239,8 @@ def _specify(lab: Lab, task: Task, model: ModelRecord, options: dict[str, str]) 
         "base": base,
         "adapter": model.digest if model.kind == "adapter" else None,
         "quantization": model.digest if model.kind == "quantized" else None,
-        "tokenizer": _file_digest(lab, (model.digest, base), "tokenizer.json"),
-        "chat_template": _file_digest(lab, (model.digest, base), "chat_template.jinja"),
+        "tokenizer": _file_digest(lab, files, "tokenizer.json"),
+        "chat_template": _file_digest(lab, files, "chat_template.jinja"),
         "decoding": {"method": "probabilities of every option", "grammar": None},
         "thresholds": thresholds,
         "guardrails": [],
@@ -249,18 +278,11 @@ def _base(lab: Lab, model: ModelRecord) -> str | None:
     if model.form in ("classifier", "estimator"):
         pack = json.loads((materialise(lab, model.digest) / PACK_FILE).read_bytes())
         return None if pack.get("base") is None else str(pack["base"])
-    with lab.reading() as connection:
-        return connection.execute(
-            select(model_edges.c.parent).where(
-                model_edges.c.child == model.digest, model_edges.c.relation == "adapter_of"
-            )
-        ).scalar()
+    return next((edge.parent for edge in model.edges if edge.relation == "adapter_of"), None)
 
 
-def _file_digest(lab: Lab, models: Sequence[str | None], name: str) -> str | None:
+def _file_digest(lab: Lab, models: Sequence[str], name: str) -> str | None:
     for wanted in models:
-        if wanted is None:
-            continue
         for entry in get_model(lab, wanted).manifest.files:
             if entry.path == name:
                 return f"sha256:{entry.sha256}"

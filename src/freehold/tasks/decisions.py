@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.exc import IntegrityError as RowExists
+from sqlalchemy import Connection, bindparam, select, update
 
 from freehold.canonical.json import encode_text
 from freehold.errors import Conflict
 from freehold.evidence.entries import Entry, Salts, append_all
 from freehold.lab.opened import Lab
-from freehold.lab.schema import decisions, sequences
+from freehold.lab.schema import decisions
+from freehold.lab.sequences import take_numbers
 from freehold.policy.permits import Permit
 from freehold.records.clock import now
 from freehold.records.ids import new_id
@@ -82,6 +82,17 @@ class Answer:
     execution: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no answer, and what the engine said and spent all the same."""
+
+    error: str
+    raw: str | None = None
+    latency_us: int | None = None
+    tokens_in: int | None = None
+    execution: str | None = None
+
+
 @dataclass(frozen=True)
 class Recorder:
     """The transaction in which decisions are written, and who acts."""
@@ -109,7 +120,7 @@ def admit(recorder: Recorder, asking: Asking, asked: Sequence[Asked]) -> list[Ro
 
     Ledger: one ``decisions.admitted`` entry for each `ROWS_PER_ENTRY` rows.
     """
-    first = _take_numbers(recorder.connection, len(asked))
+    first = take_numbers(recorder.connection, _SEQUENCE, len(asked))
     rows: list[Row] = []
     for start in range(0, len(asked), ROWS_PER_ENTRY):
         some = asked[start : start + ROWS_PER_ENTRY]
@@ -145,10 +156,21 @@ def close_answered(
 
 
 def close_failed(
-    recorder: Recorder, admitted: Sequence[Row], errors: Sequence[str], **known: Any
+    recorder: Recorder, admitted: Sequence[Row], failures: Sequence[Failure]
 ) -> list[Row]:
-    """Close admitted decisions to which the engine gave no answer, with the reason of each."""
-    return _close(recorder, admitted, [{"state": "failed", "error": e} | known for e in errors])
+    """Close admitted decisions to which the engine gave no answer that the task knows."""
+    changes = [
+        {
+            "state": "failed",
+            "error": one.error,
+            "raw": one.raw,
+            "latency_us": one.latency_us,
+            "tokens_in": one.tokens_in,
+            "execution": one.execution,
+        }
+        for one in failures
+    ]
+    return _close(recorder, admitted, changes)
 
 
 def close_refused(recorder: Recorder, admitted: Sequence[Row], reasons: Sequence[str]) -> list[Row]:
@@ -180,21 +202,6 @@ def admitted_in(connection: Connection, workflow_run: str) -> Iterator[list[Row]
             return
         last = int(batch[-1]["number"])
         yield batch
-
-
-def _take_numbers(connection: Connection, count: int) -> int:
-    """Take `count` numbers of the lab's sequence and return the first; a rollback returns them."""
-    mine = sequences.c.name == _SEQUENCE
-    taken = update(sequences).where(mine).values(value=sequences.c.value + count)
-    if connection.execute(taken).rowcount == 0:
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(sequences).values(name=_SEQUENCE, value=count))
-        except RowExists:
-            # The lab's very first decisions, admitted by two processes at once.
-            connection.execute(taken)
-    last = connection.execute(select(sequences.c.value).where(mine)).scalar_one()
-    return int(last) - count + 1
 
 
 def _common(asking: Asking, at: str) -> Row:

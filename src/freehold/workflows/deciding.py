@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from sqlalchemy import Connection
 
 from freehold.canonical.json import commit, digest, encode_text
 from freehold.errors import EngineError, LabBusy, PermitDenied
@@ -22,7 +23,7 @@ from freehold.runtimes.base import Question, Scored, ScoredBatch
 from freehold.tasks import decisions
 from freehold.tasks.answering import encoded, shares_of, value_of
 from freehold.tasks.candidates import Opened
-from freehold.tasks.decisions import Answer, Asked, Asking, Recorder, Row
+from freehold.tasks.decisions import Answer, Asked, Asking, Failure, Recorder, Row
 from freehold.workflows.exclusive import renew
 from freehold.workflows.items import item_texts, sensitivities
 
@@ -150,19 +151,19 @@ class Deciding:
                 renew(connection, self.lease)
                 self._write(connection, group[start : start + FLUSH_ROWS], share)
 
-    def _write(self, connection: Any, group: Sequence[Said], latency_us: int) -> None:
+    def _write(self, connection: Connection, group: Sequence[Said], latency_us: int) -> None:
         recorder = Recorder(self.lab, connection, self.actor)
         rows = recorder.not_erased([said.row for said in group])
         live = {row["decision_id"] for row in rows}
         answered: list[tuple[Row, Answer]] = []
-        failed: list[tuple[Row, str]] = []
+        failed: list[tuple[Row, Failure]] = []
         for said in group:
             if said.row["decision_id"] not in live:
                 continue
             try:
                 answered.append((said.row, self._as_answer(said, latency_us)))
             except EngineError as error:
-                failed.append((said.row, error.message))
+                failed.append((said.row, _as_failure(said, error, latency_us)))
         decisions.close_answered(recorder, [one[0] for one in answered], [a for _, a in answered])
         decisions.close_failed(recorder, [one[0] for one in failed], [why for _, why in failed])
         self.counts.answered += len(answered)
@@ -187,7 +188,7 @@ class Deciding:
                 renew(connection, self.lease)
                 recorder = Recorder(self.lab, connection, self.actor)
                 live = recorder.not_erased(rows[start : start + FLUSH_ROWS])
-                decisions.close_failed(recorder, live, [reason] * len(live))
+                decisions.close_failed(recorder, live, [Failure(reason)] * len(live))
             self.counts.failed += len(live)
 
     def _publish(self) -> None:
@@ -198,6 +199,11 @@ class Deciding:
             return
         finally:
             self._published = time.monotonic()
+
+
+def _as_failure(said: Said, error: EngineError, latency_us: int) -> Failure:
+    scored = said.scored
+    return Failure(error.message, scored.raw, latency_us, scored.tokens_in, said.execution)
 
 
 def _require_none(waiting: dict[int, Row]) -> None:
