@@ -6,12 +6,24 @@ from collections.abc import Callable
 
 import typer
 
-from freehold.cli import lab_verbs, people_verbs, review_verbs, run_verbs, train_verbs
+from freehold.cli import (
+    assess_verbs,
+    data_verbs,
+    lab_verbs,
+    model_verbs,
+    people_verbs,
+    review_verbs,
+    run_verbs,
+    train_verbs,
+)
 
 VERBS: tuple[Callable[[typer.Typer], None], ...] = (
     lab_verbs.register,
     people_verbs.register,
+    model_verbs.register,
     run_verbs.register,
     review_verbs.register,
+    data_verbs.register,
     train_verbs.register,
+    assess_verbs.register,
 )
