@@ -281,7 +281,7 @@ def _describe(
         described = _describe_adapter(configs["adapter_config.json"])
     else:
         described = _describe_transformers(configs.get("config.json"))
-    if not tensors and described.form != "estimator":
+    if not tensors and described.form not in {"estimator", "scripted"}:
         raise InputError(
             "no weights in the folder: no .safetensors and no .gguf file",
             hint="Give the folder in which model.safetensors lies.",

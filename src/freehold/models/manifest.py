@@ -24,9 +24,7 @@ from freehold.canonical.json import digest
 from freehold.errors import InputError, IntegrityError, UnsafeModel
 
 ModelKind = Literal["base", "adapter", "merged", "quantized", "remote"]
-ModelForm = Literal[
-    "transformers", "peft", "classifier", "estimator", "gguf", "api", "scripted"
-]
+ModelForm = Literal["transformers", "peft", "classifier", "estimator", "gguf", "api", "scripted"]
 Progress = Callable[[int], None]
 
 FORMAT: Final = "freehold-model/1"
