@@ -164,6 +164,15 @@ class Entry:
         for row in rows:
             bound[row_key(spec.key, row)] = row_commitment(table, row, self.salts)
 
+    def bind_emptied(self, table: Table, rows: Sequence[Row]) -> None:
+        """Bind what erasure left of rows about erased items: in the open, for no salt is left.
+
+        Only an entry of kind `emptied.ERASED` that names the items may do so; `verify_lab` checks.
+        """
+        key = [column.name for column in table.primary_key]
+        bound = self._rows.setdefault(table.name, {})
+        bound.update({row_key(key, row): digest(dict(row)) for row in rows})
+
 
 def append_all(connection: Connection, entries: Sequence[Entry]) -> None:
     """Append entries, in this order, to what the sequencer will publish."""
@@ -183,7 +192,7 @@ def row_commitment(table: Table, row: Mapping[str, Any], known: Salts) -> str:
     Under the item's salt where the row concerns an item. Raises IntegrityError when that salt has
     been destroyed: nothing new may be said about an erased item.
     """
-    value = dict(row)
+    value = _plain(row)
     if not COMMITTED[table.name].salted:
         return digest(value)
     salt = known.get(str(row["item_id"]))
@@ -196,7 +205,14 @@ def small_row_commitment(table: Table, row: Mapping[str, Any], salt: bytes) -> s
     """Return the commitment of a row of a rooted table: all its columns but the commitment."""
     if table.name not in ROOTED:
         raise IntegrityError(f"{table.name} is not a table of rooted rows")
-    return commit(salt, {name: value for name, value in row.items() if name != "commitment"})
+    value = _plain(row)
+    value.pop("commitment", None)
+    return commit(salt, value)
+
+
+def _plain(row: Mapping[str, Any]) -> Row:
+    # SQLAlchemy names columns by a subclass of str, which the fast encoder does not take.
+    return {str(name): value for name, value in row.items()}
 
 
 def root_over(commitments: Sequence[str]) -> str:

@@ -145,11 +145,13 @@ class _Intake:
         self.task = task
         self.actor = actor
         self.source = source
+        self._keys: dict[tuple[str, str], str] = {}
         self._dev = lab.settings.number("split.dev_percent")
         self._test = lab.settings.number("split.test_percent")
 
     def take(self, rows: Sequence[Incoming]) -> tuple[list[Ingested], list[BadRow]]:
         """Write what is new of one batch, in one transaction."""
+        self._keys.clear()  # a batch asks for each several times; a file may hold millions
         for attempt in range(_RACES):
             try:
                 with self.lab.writing() as connection:
@@ -225,7 +227,7 @@ class _Intake:
             bodies.append(body)
             parts.append(_parts(body))
             subjects += [
-                {"item_id": item_id, "subject_key": self.lab.index_key(name, "subject")}
+                {"item_id": item_id, "subject_key": self._key(name, "subject")}
                 for name in row.subjects
             ]
         made = [{"item_id": one, "salt": known_salts.get(one)} for one in named.values()]
@@ -241,7 +243,7 @@ class _Intake:
         entry.close()
 
     def _record(self, row: Incoming, item_id: str, parts: str) -> dict[str, Any]:
-        entity = None if row.entity is None else self.lab.index_key(row.entity, "entity")
+        entity = None if row.entity is None else self._key(row.entity, "entity")
         return {
             "item_id": item_id,
             "source": self.source,
@@ -287,15 +289,21 @@ class _Intake:
         entry.insert_many(split_assignments, records)
         entry.close()
 
+    def _key(self, name: str, purpose: str) -> str:
+        found = self._keys.get((name, purpose))
+        if found is None:
+            found = self._keys[name, purpose] = self.lab.index_key(name, purpose)
+        return found
+
     def _assigned(self, row: Incoming) -> Assigned:
         if self.task.split.rule == "group":
             if row.group is None:
                 raise InputError(f"no value in {self.task.split.group!r}, which splits the task")
-            key = self.lab.index_key(row.group, "entity")
+            key = self._key(row.group, "entity")
         elif row.entity is not None:
-            key = self.lab.index_key(row.entity, "entity")
+            key = self._key(row.entity, "entity")
         else:
-            key = self.lab.index_key(normalised(row.text), "text")
+            key = self._key(normalised(row.text), "text")
         placing = Placing(key, row.split, row.event_time)
         return assign(self.task.split, placing, dev_percent=self._dev, test_percent=self._test)
 
