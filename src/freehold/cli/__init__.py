@@ -10,6 +10,7 @@ from freehold.cli import (
     assess_verbs,
     data_verbs,
     lab_verbs,
+    ledger_verbs,
     model_verbs,
     people_verbs,
     review_verbs,
@@ -25,5 +26,6 @@ VERBS: tuple[Callable[[typer.Typer], None], ...] = (
     review_verbs.register,
     data_verbs.register,
     train_verbs.register,
+    ledger_verbs.register,
     assess_verbs.register,
 )

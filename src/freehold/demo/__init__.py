@@ -1,0 +1,1 @@
+"""The whole loop on one labelled file, from a base model to a verified bundle."""
