@@ -91,7 +91,7 @@ def test_a_commitment_depends_on_salt_and_value() -> None:
 
 def test_plain_values_are_written_as_the_reference_implementation_writes_them() -> None:
     # Plain values take a faster way; every character that JSON escapes goes through it here.
-    every = "".join(chr(code) for code in [*range(0x0, 0x2100), *range(0xE000, 0xF900), 0x1F600])
+    every = "".join(chr(code) for code in [*range(0x2100), *range(0xE000, 0xF900), 0x1F600])
     values = [
         every,
         {"zeta": 1, "alpha": [True, False, None, -(2**53) + 1], "a/b": {}, "\x7f": every, "": []},

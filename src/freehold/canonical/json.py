@@ -97,8 +97,8 @@ def _is_plain(value: Any) -> bool:
     if kind is int:
         return bool(-_SAFE_INTEGER <= value <= _SAFE_INTEGER)
     if kind is dict:
-        return all(
-            type(key) is str and key.isascii() and (type(inner) is str or _is_plain(inner))
+        return all(  # names of database columns are a subclass of str
+            isinstance(key, str) and key.isascii() and (type(inner) is str or _is_plain(inner))
             for key, inner in value.items()
         )
     return kind is list and all(map(_is_plain, value))
