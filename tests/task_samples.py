@@ -8,6 +8,7 @@ from pathlib import Path
 from freehold.models.intake import seal_model
 from sqlalchemy import func, select
 
+from freehold.evidence.verification import verify_lab
 from freehold.lab import Lab
 from freehold.lab.schema import decisions
 from freehold.records.spaces import Choice, Space
@@ -52,7 +53,7 @@ def write_csv(path: Path, texts: Iterable[str], *, ids: bool = True) -> Path:
 
 
 def require_sound(lab: Lab, items: int) -> None:
-    """Assert that numbers have no gap, nothing is open, and each item has one answer."""
+    """Assert: no gap in the numbers, nothing open, one answer an item, every row as bound."""
     with lab.reading() as connection:
         numbers = connection.execute(
             select(decisions.c.number).order_by(decisions.c.number)
@@ -66,3 +67,4 @@ def require_sound(lab: Lab, items: int) -> None:
     assert found == list(range(1, len(found) + 1))
     assert open_ones == 0
     assert len(answered) == len(set(answered)) == items
+    assert verify_lab(lab).faults == ()
