@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from freehold.models.intake import seal_model
 from sqlalchemy import func, select
 
 from freehold.evidence.verification import verify_lab
 from freehold.lab import Lab
 from freehold.lab.schema import decisions
+from freehold.models.intake import seal_model
 from freehold.records.spaces import Choice, Space
 from freehold.tasks.contract import Task, write_task
 
