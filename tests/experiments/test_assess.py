@@ -8,16 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from experiments.samples import Wanted, past_work, write
 from freehold.canonical.json import encode_text
-from freehold.errors import InputError, NotFound
+from freehold.errors import Conflict, InputError, NotFound
 from freehold.experiments.assess import Options, assess
 from freehold.experiments.assessment import Assessment
+from freehold.experiments.keeping import check_place, keep
 from freehold.experiments.past_work import Limits
+from freehold.lab import open_lab
+from freehold.lab.schema import reviews
 from freehold.records.spaces import Choice
 from freehold.runtimes.base import question_from
 from freehold.tabular import open_table
+from freehold.tasks.contract import load_task
 
 NO_MODEL = Options(model="none")
 
@@ -190,6 +195,33 @@ def test_a_named_encoder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     path = past_work(tmp_path / "work.csv", Wanted(rows=100))
     with pytest.raises(NotFound, match="no folder"):
         assessed(path, Options(model=str(tmp_path / "absent")))
+
+
+@pytest.mark.parametrize("rule", [None, "time"])
+def test_past_work_can_be_kept_as_a_lab(tmp_path: Path, rule: str | None) -> None:
+    """Task, items and historical reviews; doing it again adds nothing."""
+    path = past_work(tmp_path / "Past work.csv", Wanted(rows=80, entities=50))
+    found = assessed(path, Options(model="none", rule=rule))
+    kept = keep(found, path, tmp_path / "lab", actor="ada")
+    assert (kept.task, kept.items, kept.reviews, kept.refused) == ("past_work", 80, 80, 0)
+    again = keep(found, path, tmp_path / "lab", actor="ada")
+    assert (again.items, again.reviews) == (0, 0)
+    with open_lab(tmp_path / "lab") as lab:
+        task = load_task(lab, kept.task)
+        with lab.reading() as connection:
+            kinds = connection.execute(select(reviews.c.kind).distinct()).scalars().all()
+    assert task.space.options == ("billing", "delivery", "fault")
+    assert task.split.rule == ("time" if rule else "hash")
+    assert kinds == ["historical"]
+
+
+def test_a_place_that_is_taken_is_refused_at_once(tmp_path: Path) -> None:
+    """Before minutes are spent on figures."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Conflict, match="holds something else"):
+        check_place(tmp_path, ())
+    with pytest.raises(InputError, match="would use the column that was ignored: split"):
+        check_place(tmp_path / "lab", ("split",))
 
 
 @pytest.mark.slow

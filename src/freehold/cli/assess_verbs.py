@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from freehold.evaluation.metrics import Figure
     from freehold.experiments.assessment import Assessment
     from freehold.experiments.curve import Curve
+    from freehold.experiments.keeping import Kept
 
 _Column = Annotated[str | None, typer.Option(metavar="NAME", help="Where its name does not tell.")]
 
@@ -50,10 +51,14 @@ def assess(
     margin: Annotated[str, typer.Option(help="How much worse still counts as not worse.")] = "0.02",
     rows: Annotated[int, typer.Option(min=50, help="Of a larger file, take a sample.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other folds.")] = 0,
+    lab: Annotated[
+        Path | None, typer.Option("--lab", metavar="DIR", help="Keep the work as a lab, too.")
+    ] = None,
 ) -> None:
     """Say whether past work can teach a model that is worth having; no lab is needed."""
     from freehold.experiments.assess import Options
     from freehold.experiments.assess import assess as assess_table
+    from freehold.experiments.keeping import check_place, keep
     from freehold.experiments.past_work import Limits
     from freehold.tabular import open_table
 
@@ -76,12 +81,19 @@ def assess(
         limits=Limits(rows=rows),
         seed=seed,
     )
+    if lab is not None:
+        check_place(lab, options.ignore)
     with session.progress(f"assessing {file.name}") as on_progress:
         found = assess_table(open_table(file), options, on_progress)
-    session.show(found.as_record(), lambda console: render_assessment(console, found))
+    kept = None
+    if lab is not None:
+        with session.progress(f"keeping {file.name}") as on_progress:
+            kept = keep(found, file, lab, actor=session.actor, on_progress=on_progress)
+    record = {**found.as_record(), "kept": kept.as_record() if kept else None}
+    session.show(record, lambda console: render_assessment(console, found, kept))
 
 
-def render_assessment(console: Console, found: Assessment) -> None:
+def render_assessment(console: Console, found: Assessment, kept: Kept | None = None) -> None:
     """Print an assessment on one screen: what was read, figures, comparison, curve, advice."""
     _render_work(console, found)
     _render_arms(console, found)
@@ -92,6 +104,11 @@ def render_assessment(console: Console, found: Assessment) -> None:
         console.print(f"[dim]  next  {escape(skipped.how)}[/dim]")
     advice = f"{found.advice[:1].upper()}{found.advice[1:]}."
     console.print(f"[bold]{advice}[/bold] {escape(' '.join(found.because))}")
+    if kept is not None:
+        console.print(
+            f"Kept in {escape(kept.lab)}: task {escape(kept.task)}, {kept.items:,} items, "
+            f"{kept.reviews:,} historical reviews, {kept.refused:,} rows refused."
+        )
 
 
 def _render_work(console: Console, found: Assessment) -> None:

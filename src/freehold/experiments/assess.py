@@ -241,6 +241,7 @@ def _judged(
         seed=options.seed,
         advice=advice,
         because=because,
+        test_from=bench.trials.test_from,
     )
 
 
@@ -271,6 +272,6 @@ def _cost(arm: Arm, trials: Trials) -> float:
 
 def _encoded(given: Material, options: Options, progress: _Progress) -> Encoded | Skipped:
     if options.model == NO_MODEL:
-        return Skipped((ZeroShot.name, Frozen.name), "left out by --model none", "Leave it out.")
+        return Skipped((ZeroShot.name, Frozen.name), "left out by --model none", "Run it without --model.")
     progress.expect(len(given.texts))
     return encode(given, options.model, progress.add)

@@ -93,7 +93,8 @@ class Against:
 class Assessment:
     """All of it. `against` compares every learning arm with the incumbent, the best arm first.
 
-    Where no incumbent is known it compares with the majority answer: is there anything to learn?
+    `test_from` is the time from which cases judged, where they were parted by time. Where no
+    incumbent is known `against` compares with the majority answer: is there anything to learn?
     """
 
     work: PastWork
@@ -110,6 +111,7 @@ class Assessment:
     seed: int
     advice: Advice
     because: tuple[str, ...]
+    test_from: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return the assessment as JSON without floats; no text of any case is in it."""

@@ -55,8 +55,8 @@ class Case:
 class PastWork:
     """The cases that are used, in the file's order, and an account of all others.
 
-    `labels` are the distinct labels in name order; `dropped` counts rows by reason; `read` counts
-    all rows of the file; `sampled_from` is set when limits made it a sample.
+    `labels` are the distinct labels of the whole file in name order; `dropped` counts rows by
+    reason; `read` counts all rows of the file; `sampled_from` is set when limits made it a sample.
     """
 
     file: str
@@ -108,7 +108,7 @@ def read_past_work(
     return PastWork(
         file=table.path.name,
         cases=tuple(kept),
-        labels=tuple(sorted({case.label for case in kept})),
+        labels=tuple(sorted({case.label for case in cases})),
         columns={role: found[role] for role in ROLES if role in found},
         read=reader.read,
         dropped=dict(reader.dropped.most_common()),

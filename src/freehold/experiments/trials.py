@@ -45,7 +45,8 @@ class Trial:
 class Trials:
     """All rounds. Over them each judging case is answered once; `repeats` draws a curve averages.
 
-    `left_out` counts cases that take no part, by reason.
+    `left_out` counts cases that take no part, by reason; `test_from` (ISO 8601) is where a rule by
+    time begins to judge.
     """
 
     rule: str
@@ -53,6 +54,7 @@ class Trials:
     rounds: tuple[Trial, ...]
     repeats: int
     left_out: dict[str, int]
+    test_from: str | None = None
 
     @property
     def judging(self) -> Places:
@@ -157,7 +159,7 @@ def _by_time(cases: Sequence[Case], _seed: int) -> Trials:
     said = (
         f"by time: {len(teach)} rows before {first.date()} teach, {len(judge)} from then on judge"
     )
-    return Trials("time", said, (Trial(teach, judge),), SEEDS, left)
+    return Trials("time", said, (Trial(teach, judge),), SEEDS, left, first.isoformat())
 
 
 def _without_judged(
