@@ -76,10 +76,12 @@ def test_a_good_bundle(bundle: Path) -> None:
         "ok   witnesses (w.example)",
         "ok   receipts (1 receipts, 1 payloads opened)",
         "ok   datasets/d (4 rows, 1 erased, root in the ledger)",
-        lines[7],
+        "absent suites: the bundle has none",
+        lines[8],
+        "absent state: the bundle holds part of a lab, which cannot be restored from it",
         "everything holds",
     ]
-    assert lines[7].startswith("ok   models/m (2 of 2 files, sha256:")
+    assert lines[8].startswith("ok   models/m (2 of 2 files, sha256:")
 
 
 def test_json_output(bundle: Path) -> None:
@@ -302,7 +304,7 @@ def test_optional_parts_are_reported_as_absent(tmp_path: Path) -> None:
     report = verify.verify_bundle(tmp_path)
     assert report.ok
     absent = [one.what for one in report.results if one.status == "absent"]
-    assert absent == ["ledger", "receipts", "datasets", "models"]
+    assert absent == ["ledger", "receipts", "datasets", "suites", "models", "state"]
 
 
 def test_withheld_weights(bundle: Path) -> None:

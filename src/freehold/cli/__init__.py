@@ -8,6 +8,7 @@ import typer
 
 from freehold.cli import (
     assess_verbs,
+    bundle_verbs,
     data_verbs,
     lab_verbs,
     ledger_verbs,
@@ -28,4 +29,5 @@ VERBS: tuple[Callable[[typer.Typer], None], ...] = (
     train_verbs.register,
     ledger_verbs.register,
     assess_verbs.register,
+    bundle_verbs.register,
 )

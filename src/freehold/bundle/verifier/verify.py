@@ -8,8 +8,10 @@ files inside DIR, writes nothing and opens no connection. What it checks, in thi
  2. signature  the ledger's key signed the manifest (manifest.note)
  3. ledger     the signed head; every tile worked out again from the entries; witnesses
  4. receipts   each entry stands in the ledger where its receipt says, and what it opens fits
- 5. datasets   each row fits its commitment, all commitments the root, the root its ledger entry
+ 5. datasets   each row fits its commitment, all commitments the root, the root its ledger entry;
+    suites     the same for the cases of suites and the results of evaluations
  6. models     each file fits the model's manifest, the manifest its digest
+ 7. state      each row of each table is what the last ledger entry that names it committed to
 
 FORMAT.md beside this file says byte for byte what is read. A bundle comes from a stranger: every
 size is bounded, no link is followed, and whatever is wrong is reported by file, not by a crash.
@@ -33,6 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MANIFEST, MANIFEST_NOTE = "MANIFEST.json", "manifest.note"
+STATE = "state/lab.json"
 MANY = 20  # failures listed for one check
 MAX_FILES = 5_000_000
 MAX_DOCUMENT = 256 << 20
@@ -400,6 +403,8 @@ class Bundle:
         self.witnesses: dict[str, Key] = {}
         self.leaves: list[bytes] | None = None
         self.entries: dict[str, Any] = {}
+        self.named: dict[str, dict[str, str]] | None = None
+        self.roots: dict[str, dict[str, Any]] = {}
         self._find()
 
     def tick(self) -> None:
@@ -673,6 +678,8 @@ class Tree:
             hashes.append(hashlib.sha256(b"\x00" + entry).digest())
             if looking:
                 self._keep(entry, [wanted[name] for name in looking if name in entry])
+            if self.bundle.named is not None:
+                self._learn(entry, self.bundle.named)
         if position != len(data):
             self.faults.append(Failed(file, f"the lengths of {width} entries do not add up"))
             return None
@@ -686,6 +693,20 @@ class Tree:
                 continue  # only an entry that can be read can be the one that is looked for
             if isinstance(value, dict) and value.get("entry_id") == name:
                 self.bundle.entries[name] = value
+
+    def _learn(self, entry: bytes, named: dict[str, dict[str, str]]) -> None:
+        """Note what an entry says of rows; the last word about each row counts."""
+        self.bundle.tick()
+        try:
+            value = parse(entry, "entry")
+            rows = member(value, "rows", dict, "entry")
+            roots = member(value, "roots", dict, "entry")
+        except Failed:
+            return  # it names no rows; one that should have is missed when the rows are checked
+        for known, said in ((named, rows), (self.bundle.roots, roots)):
+            for table, bound in said.items():
+                if isinstance(bound, dict):
+                    known.setdefault(table, {}).update(bound)
 
     def _read(self, file: str, limit: int) -> bytes | None:
         self.seen.add(file)
@@ -803,40 +824,49 @@ def find(value: Any, at: str) -> Any:
 # ── 5: datasets ─────────────────────────────────────────────────────────────────────────────────
 
 
+LISTS = ("rows.jsonl", "cases.jsonl", "results.jsonl")
+
+
 def look_for_entries(bundle: Bundle) -> None:
-    """Note which ledger entries the datasets name, so that one pass over the ledger finds them."""
-    for file in bundle.below("datasets", "/manifest.json"):
+    """Note which ledger entries are needed, so that one pass over the ledger finds them."""
+    lists = [f for part in ("datasets", "suites") for f in bundle.below(part, "/manifest.json")]
+    for file in lists:
         try:
             record = parse(bundle.read(file), file)
         except Failed:
             continue  # reported when the dataset itself is checked
         if isinstance(record, dict) and isinstance(record.get("entry_id"), str):
             bundle.entries[record["entry_id"]] = None
+    if STATE in bundle.sizes:
+        bundle.named = {}
 
 
-def check_datasets(bundle: Bundle, report: Report) -> None:
-    """Check each dataset's rows against its root, and the root against the ledger."""
-    found = bundle.below("datasets", "/manifest.json")
+def check_datasets(bundle: Bundle, report: Report, section: str) -> None:
+    """Check each list's rows against its root, and the root against the ledger."""
+    found = bundle.below(section, "/manifest.json")
     folders = {file.rpartition("/")[0] for file in found}
     faults = [
         Failed(file, "there is no manifest.json beside it")
-        for file in bundle.below("datasets", "/rows.jsonl")
+        for name in LISTS
+        for file in bundle.below(section, f"/{name}")
         if file.rpartition("/")[0] not in folders
     ]
     if not found and not faults:
-        report.absent("datasets", "the bundle has none")
+        report.absent(section, "the bundle has none")
         return
     for folder in sorted(folders):
         try:
             check_dataset(bundle, report, folder)
         except Failed as error:
             faults.append(error)
-    report.failed("datasets", faults)
+    report.failed(section, faults)
 
 
 def check_dataset(bundle: Bundle, report: Report, folder: str) -> None:
-    """Check one dataset."""
-    file, rows = f"{folder}/manifest.json", f"{folder}/rows.jsonl"
+    """Check one dataset, suite or evaluation."""
+    file = f"{folder}/manifest.json"
+    held = [f"{folder}/{name}" for name in LISTS if f"{folder}/{name}" in bundle.sizes]
+    rows = held[0] if held else f"{folder}/{LISTS[0]}"
     manifest = parse(bundle.read(file), file)
     stated = member(manifest, "root", str, file)
     leaves: list[bytes] = []
@@ -939,6 +969,117 @@ def check_model(bundle: Bundle, report: Report, folder: str) -> list[Failed]:
     return faults
 
 
+# ── 7: the tables of the lab ────────────────────────────────────────────────────────────────────
+
+
+def check_state(bundle: Bundle, report: Report) -> None:
+    """Check every row of ``state/`` against the last ledger entry that names it."""
+    if STATE not in bundle.sizes:
+        report.absent("state", "the bundle holds part of a lab, which cannot be restored from it")
+        return
+    record = parse(bundle.read(STATE), STATE)
+    keys, owners = member(record, "keys", dict, STATE), member(record, "owners", dict, STATE)
+    tables = Tables(bundle)
+    for table in sorted(keys):
+        tables.check_rows(table, keys[table], owners.get(table))
+    tables.check_payloads()
+    report.failed("state", tables.faults)
+    if not tables.faults:
+        mute = f", {tables.mute} of them mute: their salts are gone" if tables.mute else ""
+        report.passed("state", f"{tables.count} rows as the ledger has them{mute}")
+
+
+class Tables:
+    """Recomputes what the ledger says of the rows of a lab's tables."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.faults: list[Failed] = []
+        self.count = self.mute = 0
+        self.salts = {
+            row["item_id"]: None if row["salt"] is None else decode64(row["salt"]).hex()
+            for _, row in self._rows("salts")
+        }
+        running = (row for _, row in self._rows("evaluations") if row.get("state") == "running")
+        self.running = {row["evaluation_id"] for row in running}
+
+    def check_rows(self, table: str, key: Sequence[str], owner: str | None) -> None:
+        """Check one table; with ``owner`` its rows stand under the roots of their owners."""
+        expected = dict((self.bundle.named or {}).get(table, {}))
+        leaves: dict[str, list[bytes]] = {}
+        for place, row in self._rows(table):
+            self.count += 1
+            name = "/".join(str(row.get(column)) for column in key)
+            stated = expected.pop(name, None)
+            if owner is not None:
+                own = row.get("commitment")
+                leaves.setdefault(str(row.get(owner)), []).append(leaf_hash(str(own).encode()))
+                if stated is None:
+                    row, stated = {k: row[k] for k in row if k != "commitment"}, own
+            if not isinstance(stated, str):
+                self._fail(place, f"no ledger entry names {table}/{name}")
+            elif not self._fits(row, stated):
+                self._fail(place, f"{table}/{name} is not what the ledger committed to")
+        for name in expected:
+            self._fail(f"state/{table}.jsonl", f"the ledger names {table}/{name}, and it is gone")
+        if owner is not None:
+            self._check_roots(table, leaves)
+
+    def check_payloads(self) -> None:
+        """Check the bytes of each payload against the commitment in its item."""
+        stated = {
+            part["payload_id"]: part["commitment"]
+            for _, row in self._rows("items")
+            for part in json.loads(row["parts"])
+        }
+        for place, row in self._rows("payloads"):
+            salt = self.salts.get(row["item_id"])
+            wanted = stated.pop(row["payload_id"], None)
+            if row["commitment"] != wanted:
+                self._fail(place, "no item has this payload, or another commitment of it")
+            elif row["erased_at"] is None and salt is not None:
+                file = f"state/payloads/{row['payload_id']}"
+                inline = row["bytes"]
+                data = self.bundle.read(file) if inline is None else decode64(inline)
+                if commitment(salt, data) != wanted:
+                    self._fail(place if inline is not None else file, "its bytes do not fit")
+        for name in stated:
+            self._fail("state/payloads.jsonl", f"payload {name} is gone")
+
+    def _fits(self, row: dict[str, Any], stated: str) -> bool:
+        if stated.startswith("sha256:"):
+            return "sha256:" + hashlib.sha256(canonical(row)).hexdigest() == stated
+        salt = self.salts.get(row.get("item_id"))
+        if salt is None:
+            self.mute += 1
+            return True
+        return commitment(salt, canonical(row)) == stated
+
+    def _check_roots(self, table: str, leaves: dict[str, list[bytes]]) -> None:
+        file = f"state/{table}.jsonl"
+        roots = self.bundle.roots.get(table, {})
+        for name in sorted(leaves.keys() | roots.keys()):
+            under = leaves.get(name, [])
+            bound = roots.get(name)
+            if bound is None:
+                if name not in self.running:
+                    self._fail(file, f"no ledger entry binds the rows of {name}")
+            elif {"root": "sha256:" + root_of(under).hex(), "size": len(under)} != bound:
+                self._fail(file, f"the rows of {name} do not lead to the root in the ledger")
+
+    def _rows(self, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        file = f"state/{table}.jsonl"
+        for number, line in enumerate(_lines(self.bundle, file), start=1):
+            self.bundle.tick()
+            row = parse(line, f"{file}:{number}")
+            if type(row) is not dict:
+                raise Failed(f"{file}:{number}", "not a row")
+            yield f"{file}:{number}", row
+
+    def _fail(self, place: str, detail: str) -> None:
+        self.faults.append(Failed(place, detail))
+
+
 # ── running it ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -960,13 +1101,16 @@ def verify_bundle(root: Path, trust: Sequence[str] = (), deadline: float = 3600.
         ("datasets", lambda: look_for_entries(bundle)),
         ("ledger", lambda: check_ledger(bundle, report, keys)),
         ("receipts", lambda: check_receipts(bundle, report)),
-        ("datasets", lambda: check_datasets(bundle, report)),
+        ("datasets", lambda: check_datasets(bundle, report, "datasets")),
+        ("suites", lambda: check_datasets(bundle, report, "suites")),
         ("models", lambda: check_models(bundle, report)),
+        ("state", lambda: check_state(bundle, report)),
     ]
     for what, check in checks:
         try:
             check()
-        except (Failed, OSError, ValueError, RecursionError, MemoryError) as error:
+        except (Failed, OSError, LookupError, TypeError, ValueError, RecursionError,
+                MemoryError) as error:  # fmt: skip
             report.failed(what, [_fault(error)])
     return report
 
