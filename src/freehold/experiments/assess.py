@@ -272,6 +272,8 @@ def _cost(arm: Arm, trials: Trials) -> float:
 
 def _encoded(given: Material, options: Options, progress: _Progress) -> Encoded | Skipped:
     if options.model == NO_MODEL:
-        return Skipped((ZeroShot.name, Frozen.name), "left out by --model none", "Run it without --model.")
+        return Skipped(
+            (ZeroShot.name, Frozen.name), "left out by --model none", "Run it without --model."
+        )
     progress.expect(len(given.texts))
     return encode(given, options.model, progress.add)
