@@ -13,8 +13,8 @@ from freehold.errors import Conflict, LabBusy, NotFound, Refused, SettingsError
 from freehold.evaluation import run
 from freehold.evaluation.run import (
     evaluate,
+    evaluation_record,
     find_evaluation,
-    get_evaluation,
     list_evaluations,
     results_of,
     uses_of,
@@ -88,13 +88,13 @@ def test_every_case_is_scored_once_and_bound(lab: Lab, tmp_path: Path) -> None:
         actor=desk.actor,
         on_progress=lambda done, total: seen.append((done, total)),
     )
-    record = get_evaluation(lab, evaluation_id)
+    record = evaluation_record(lab, evaluation_id)
     assert (record.state, record.again, seen[-1]) == ("done", False, (60, 60))
     results = results_of(lab, evaluation_id)
     assert len(results) == len({one.case_id for one in results}) == 60
     assert {one.slices["language"] for one in results} == {"de", "en"}
     assert record.metrics is not None
-    accuracy, macro = record.metrics["figures"][:2]
+    accuracy, macro = record.metrics["accuracy"], record.metrics["macro_f1"]
     right = sum(int(one.scores["correct"]) for one in results)
     assert right >= 39  # refund and card, but for the case that failed, and some loans by chance
     assert accuracy["value"] == f"{right / 60:.6f}"
@@ -113,7 +113,7 @@ def test_another_run_measures_noise_and_is_no_new_use(sqlite_lab: Lab, tmp_path:
     first = evaluate(sqlite_lab, one, "desk-test", actor=desk.actor)
     again = evaluate(sqlite_lab, one, "desk-test", actor=desk.actor, again=True)
     assert first != again
-    assert get_evaluation(sqlite_lab, again).execution["policy"]["order"] == "backwards"
+    assert evaluation_record(sqlite_lab, again).execution["policy"]["order"] == "backwards"
     assert results_of(sqlite_lab, first) == results_of(sqlite_lab, again)
     assert uses_of(sqlite_lab, desk.suite.suite_id) == 1
     evaluate(sqlite_lab, two, "desk-test", actor=desk.actor)
@@ -168,7 +168,7 @@ def test_erased_cases_judge_no_more(sqlite_lab: Lab, tmp_path: Path) -> None:
     for key in ("t0", "t1"):
         blank_item(sqlite_lab, item_of(sqlite_lab, key))
     evaluation_id = evaluate(sqlite_lab, candidate, "desk-test", actor=desk.actor)
-    metrics = get_evaluation(sqlite_lab, evaluation_id).metrics
+    metrics = evaluation_record(sqlite_lab, evaluation_id).metrics
     assert metrics is not None
     assert (metrics["cases"], metrics["erased"]) == (4, 2)
     assert len(results_of(sqlite_lab, evaluation_id)) == 4
@@ -187,7 +187,7 @@ def test_what_is_refused(sqlite_lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no candidate"):
         evaluate(sqlite_lab, "sha256:0", "desk-test", actor=desk.actor)
     with pytest.raises(NotFound, match="no evaluation 'evl_x'"):
-        get_evaluation(sqlite_lab, "evl_x")
+        evaluation_record(sqlite_lab, "evl_x")
     with pytest.raises(SettingsError, match=r"no 'ticket' to count together by.*language"):
         results_of(sqlite_lab, evaluation_id, "ticket")
     by_language = results_of(sqlite_lab, evaluation_id, "language")

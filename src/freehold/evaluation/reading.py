@@ -45,7 +45,7 @@ def find_evaluation(
     return found[0] if found else None
 
 
-def get_evaluation(lab: Lab, evaluation_id: str) -> EvaluationRecord:
+def evaluation_record(lab: Lab, evaluation_id: str) -> EvaluationRecord:
     """Return an evaluation by its id. Raises NotFound."""
     with lab.reading() as connection:
         row = connection.execute(
@@ -76,7 +76,7 @@ def results_of(lab: Lab, evaluation_id: str, unit: str = "case_id") -> tuple[Cas
     name by that slice. Cases erased since are left out. Raises Refused while it runs,
     SettingsError for a unit that a case lacks.
     """
-    record = get_evaluation(lab, evaluation_id)
+    record = evaluation_record(lab, evaluation_id)
     if record.state != "done":
         raise Refused(
             f"evaluation {evaluation_id} is not done",

@@ -22,9 +22,9 @@ from freehold.datasets.suites import SuiteCase, SuiteRecord, get_suite, suite_ca
 from freehold.errors import Conflict, EngineError, Refused
 from freehold.evaluation.reading import (
     EvaluationRecord,
+    evaluation_record,
     evaluations_of,
     find_evaluation,
-    get_evaluation,
     list_evaluations,
     results_of,
     uses_of,
@@ -48,8 +48,13 @@ from freehold.workflows.exclusive import only_process, renew
 from freehold.workflows.items import sensitivities
 
 __all__ = [
-    "EvaluationRecord", "evaluate", "find_evaluation", "get_evaluation", "list_evaluations",
-    "results_of", "uses_of",
+    "EvaluationRecord",
+    "evaluate",
+    "evaluation_record",
+    "find_evaluation",
+    "list_evaluations",
+    "results_of",
+    "uses_of",
 ]  # fmt: skip
 
 OnProgress = Callable[[int, int], None]

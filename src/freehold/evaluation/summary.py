@@ -33,9 +33,10 @@ class Scored:
 def summarise(space: Space, cases: Sequence[Scored]) -> dict[str, Any]:
     """Return the figures of an evaluation as a JSON value without floats.
 
-    ``figures`` are statistics with n and 95 % interval; ``run`` holds whole-run figures that a
-    gate may limit by a ratio, as decimal strings; ``calibration`` where probabilities are of one
-    choice. A failed case counts as wrong; of numbers, it is left out of the errors and counted.
+    Headline figures (``accuracy``, ``exact_match``, ``mae`` …) and those in ``per_label`` are
+    statistics with n and 95 % interval; ``run`` holds whole-run figures that a gate may limit by
+    a ratio, as decimal strings; ``calibration`` is there where one choice has probabilities. A
+    failed case counts as wrong; of numbers, it is left out of the errors and counted.
     """
     failed = Counter(one.error for one in cases if one.error is not None)
     waits = sorted(one.latency_us for one in cases)
@@ -56,14 +57,15 @@ def summarise(space: Space, cases: Sequence[Scored]) -> dict[str, Any]:
     if isinstance(space, Labels):
         truth = [list(one.truth) for one in cases]
         seen = labels_figures(truth, [list(one.value or ()) for one in cases], clusters)
-        return record | {"figures": _records(seen.exact_match, seen.micro_f1, seen.macro_f1)}
+        heads = {"exact_match": seen.exact_match, "micro_f1": seen.micro_f1}
+        return record | _records(heads | {"macro_f1": seen.macro_f1})
     known = [one for one in cases if one.value is not None]
     if not known:
-        return record | {"figures": []}
+        return record
     number = number_figures(
         [one.truth for one in known], [one.value for one in known], [one.cluster for one in known]
     )
-    return record | {"figures": _records(number.mae, number.rmse)}
+    return record | _records({"mae": number.mae, "rmse": number.rmse})
 
 
 def _choice(space: Choice, cases: Sequence[Scored], run: dict[str, str]) -> dict[str, Any]:
@@ -72,9 +74,13 @@ def _choice(space: Choice, cases: Sequence[Scored], run: dict[str, str]) -> dict
         [NO_ANSWER if one.value is None else str(one.value) for one in cases],
         [one.cluster for one in cases],
     )
-    per_label = [*seen.precision.values(), *seen.recall.values(), *seen.f1.values()]
     record: dict[str, Any] = {
-        "figures": _records(seen.accuracy, seen.macro_f1, *per_label),
+        **_records({"accuracy": seen.accuracy, "macro_f1": seen.macro_f1}),
+        "per_label": {
+            "precision": _records(seen.precision),
+            "recall": _records(seen.recall),
+            "f1": _records(seen.f1),
+        },
         "confusion": [[truth, said, count] for (truth, said), count in seen.confusion.items()],
     }
     known = [one for one in cases if one.shares is not None]
@@ -107,8 +113,8 @@ def _calibration(space: Choice, cases: Sequence[Scored]) -> dict[str, Any]:
     }
 
 
-def _records(*figures: Figure) -> list[dict[str, str | int | None]]:
-    return [one.as_record() for one in figures]
+def _records(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: one.as_record() for name, one in figures.items()}
 
 
 def _measured(value: float, interval: Interval) -> dict[str, str]:
