@@ -478,7 +478,7 @@ labels = Table(
     _version(),
     _entry(),
     Index(None, "item_id", "task"),
-    Index(None, "task", "is_current"),
+    Index(None, "task", "is_current", "item_id"),  # without the item, joins scan the whole task
 )
 
 # ── datasets and suites ─────────────────────────────────────────────────────────────────────────

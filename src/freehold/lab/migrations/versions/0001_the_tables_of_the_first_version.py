@@ -348,7 +348,9 @@ def upgrade() -> None:
             batch_op.f("ix_labels_item_id_task"), ["item_id", "task"], unique=False
         )
         batch_op.create_index(
-            batch_op.f("ix_labels_task_is_current"), ["task", "is_current"], unique=False
+            batch_op.f("ix_labels_task_is_current_item_id"),
+            ["task", "is_current", "item_id"],
+            unique=False,
         )
 
     op.create_table(
