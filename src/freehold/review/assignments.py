@@ -1,0 +1,131 @@
+"""Assignments: who is to look at which item, leased for a while, with the chance it was chosen by.
+
+An assignment that was taken and not finished falls back to the queue when its lease ends, so that
+a reviewer who goes home holds nobody up. Leasing is no evidence and stands in no ledger entry; the
+review that comes of it carries stream, chance, population and policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, RowMapping, and_, exists, or_, select, update
+
+from freehold.canonical.json import decode
+from freehold.errors import Conflict, InputError, NotFound
+from freehold.lab.schema import assignments, items, reviews
+from freehold.records.clock import now
+
+if TYPE_CHECKING:
+    from freehold.review.submitting import Submission
+    from freehold.tasks.contract import Task
+
+LEASE_MINUTES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How an item came to be reviewed. All None where nobody chose it: it was brought along."""
+
+    stream: str | None
+    propensity_ppb: int | None
+    population: str | None
+    policy: str | None
+
+
+def take_assignments(
+    connection: Connection, task: Task, person: str, n: int, *, minutes: int = LEASE_MINUTES
+) -> list[RowMapping]:
+    """Lease up to `n` assignments to a person, those they hold already first.
+
+    Never an item that the person has reviewed or holds already: reviewers of one item are different
+    people.
+    """
+    held = _held(connection, task.name, person)
+    if len(held) < n:
+        held += _open(connection, task, person, n - len(held))
+    until = (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    ids = [row["assignment_id"] for row in held[:n]]
+    connection.execute(
+        update(assignments)
+        .where(assignments.c.assignment_id.in_(ids))
+        .values(state="taken", principal_id=person, taken_until=until)
+    )
+    return held[:n]
+
+
+def finish_assignment(
+    connection: Connection, task_name: str, given: Submission, person: str
+) -> Submission:
+    """Close the assignment that a submission names; return it with how its item was chosen."""
+    query = select(assignments).where(assignments.c.assignment_id == given.assignment_id)
+    row = connection.execute(query.with_for_update()).mappings().first()
+    if row is None or row["task"] != task_name:
+        raise NotFound(f"no assignment {given.assignment_id} for the task {task_name}")
+    if row["item_id"] != given.item_id:
+        raise InputError(f"assignment {given.assignment_id} is about another item")
+    if row["state"] not in ("open", "taken") or row["principal_id"] not in (None, person):
+        raise Conflict(
+            f"assignment {given.assignment_id} is {row['state']} and not this reviewer's",
+            hint="Take the next item from the queue.",
+        )
+    if given.kind != "live":
+        raise InputError("only live reviews answer an assignment")
+    offered = set(decode(row["decision_ids"])) if row["show_decision"] else set()
+    # What was offered was shown, whatever the reviewer's program says.
+    shown = tuple(sorted(offered | set(given.shown_decisions)))
+    connection.execute(
+        update(assignments)
+        .where(assignments.c.assignment_id == given.assignment_id)
+        .values(state="done", principal_id=person, taken_until=None)
+    )
+    chosen = Selection(row["stream"], row["propensity_ppb"], row["population"], row["policy"])
+    return replace(given, selection=chosen, shown_decisions=shown)
+
+
+def _held(connection: Connection, task_name: str, person: str) -> list[RowMapping]:
+    query = select(assignments).where(
+        assignments.c.task == task_name,
+        assignments.c.state == "taken",
+        assignments.c.principal_id == person,
+        assignments.c.taken_until > now(),
+    )
+    return list(connection.execute(query.order_by(assignments.c.assignment_id)).mappings())
+
+
+def _open(connection: Connection, task: Task, person: str, n: int) -> list[RowMapping]:
+    other = assignments.alias("other")
+    held = exists().where(
+        other.c.item_id == assignments.c.item_id,
+        other.c.task == task.name,
+        other.c.principal_id == person,
+        other.c.state == "taken",
+        other.c.taken_until > now(),
+    )
+    reviewed = exists().where(
+        reviews.c.item_id == assignments.c.item_id,
+        reviews.c.task == task.name,
+        reviews.c.contract_digest == task.contract_digest,
+        reviews.c.principal_id == person,
+        reviews.c.superseded_by.is_(None),
+        reviews.c.kind == "live",
+    )
+    erased = exists().where(
+        items.c.item_id == assignments.c.item_id, items.c.erased_at.is_not(None)
+    )
+    free = or_(
+        assignments.c.state == "open",
+        and_(assignments.c.state == "taken", assignments.c.taken_until <= now()),
+    )
+    query = (
+        select(assignments)
+        .where(assignments.c.task == task.name, free, ~held, ~reviewed, ~erased)
+        .order_by(assignments.c.assignment_id)
+        .with_for_update(skip_locked=True)
+    )
+    chosen: dict[str, RowMapping] = {}
+    for row in connection.execute(query.limit(4 * n)).mappings():
+        chosen.setdefault(row["item_id"], row)  # one of an item's assignments to one person
+    return list(chosen.values())[:n]
