@@ -51,7 +51,7 @@ class Filled:
 
 
 def fill(lab: Lab, keys: Path, marker: str = "") -> Filled:
-    """Fill every committed and rooted table with `ROWS` rows. The first item carries `marker`."""
+    """Fill every committed and rooted table with `ROWS` rows. The first two carry `marker`."""
     with lab.writing() as connection:
         actor = add_person(lab, connection, "Ada Example", roles=("approver",)).principal_id
     make_person_key(lab, "Ada Example", keys)
@@ -87,7 +87,7 @@ def value_of(table: Table, name: str, place: int) -> Any:
 def _row(table: Table, filled: Filled, place: int, marker: str) -> dict[str, Any]:
     spec = COMMITTED.get(table.name) or ROOTED[table.name]
     row = {column.name: value_of(table, column.name, place) for column in table.columns}
-    if place == 0 and marker:
+    if place < 2 and marker:
         row |= {name: f"{marker} {row[name]}" for name in spec.personal}
     if "item_id" in row:
         row["item_id"] = filled.item_ids[place]
@@ -103,7 +103,7 @@ def _fill_items(lab: Lab, actor: str, marker: str) -> tuple[str, ...]:
         for place, name in enumerate(names):
             salt = hashlib.sha256(f"salt {place}".encode()).digest()
             connection.execute(insert(salts).values(item_id=name, salt=salt))
-            said = marker if place == 0 else ""
+            said = marker if place < 2 else ""
             # Every other payload is too large to stand in the database.
             text = f"text {place} {said}" + "." * (INLINE_BYTES * (place % 2))
             body = lab.payloads.put(connection, name, "text/plain", text.encode(), salt)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from freehold.errors import LabBusy, LabError, MissingExtra, ReadOnlyLab, StorageFull
 
 BUSY_SECONDS = 60.0
+_LOG_WAIT_MILLISECONDS = 3000
 _WRITES = "freehold_writes"
 
 
@@ -49,16 +50,24 @@ class Database:
         self.engine.dispose()
 
     def truncate_log(self) -> None:
-        """Fold SQLite's write-ahead log into the file and empty it, so that no old page stays."""
+        """Rewrite the database without its free pages, so that nothing deleted stays on the disk.
+
+        On SQLite the write-ahead log is folded in and emptied; it stays where another connection
+        still reads an old state.
+        """
         if self.is_sqlite:
             with _translated(self.url), self.engine.connect() as connection:
                 raw: Any = connection.connection.driver_connection
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 raw.execute("VACUUM")
+                # A reader of an old state may stay for long: whoever calls looks at the log.
+                raw.execute(f"PRAGMA busy_timeout={_LOG_WAIT_MILLISECONDS}")
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
         else:
             with _translated(self.url), self.engine.connect() as connection:
                 autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+                # The planner's statistics hold samples of values: they are taken anew first.
+                autocommit.exec_driver_sql("ANALYZE")
                 autocommit.exec_driver_sql("VACUUM FULL")
 
 
