@@ -420,7 +420,7 @@ assignments = Table(  # the queue: who is to look at what, and by which chance i
     _int("show_decision"),
     _text("taken_until", null=True),
     _text("created_at"),
-    Index(None, "task", "state"),
+    Index(None, "task", "state", "assignment_id"),
     Index(None, "item_id"),
 )
 

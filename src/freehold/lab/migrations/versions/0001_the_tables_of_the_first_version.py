@@ -47,7 +47,9 @@ def upgrade() -> None:
     with op.batch_alter_table("assignments", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_assignments_item_id"), ["item_id"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_assignments_task_state"), ["task", "state"], unique=False
+            batch_op.f("ix_assignments_task_state_assignment_id"),
+            ["task", "state", "assignment_id"],
+            unique=False,
         )
 
     op.create_table(
