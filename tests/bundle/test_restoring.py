@@ -231,6 +231,7 @@ def test_a_killed_restore_leaves_no_lab(made_once: Made, tmp_path: Path) -> None
                 assert verify_lab(lab).ok
 
 
+@pytest.mark.slow
 def test_the_command_line(made_once: Made, bundle_copy: Path, tmp_path: Path) -> None:
     def freehold(*words: str) -> tuple[int, str]:
         code = "from freehold.cli.main import main; main()"
