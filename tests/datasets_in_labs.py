@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import pytest
+
 from freehold.evidence.people import add_person
 from freehold.lab import Lab
 from freehold.records.spaces import Choice, Space
@@ -14,6 +16,9 @@ from freehold.tasks.contract import write_task
 from labelled_files import OPTIONS, write_rows
 
 Fill = Callable[..., str]
+
+# For tests that say nothing about the database: the `lab` fixture gives them SQLite only.
+on_sqlite = pytest.mark.parametrize("lab_url", [""], ids=["sqlite"])
 
 
 def fill_lab(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from datasets_in_labs import Fill
+from datasets_in_labs import Fill, on_sqlite
 from freehold.canonical.json import decode
 from freehold.datasets.building import Terms, build_dataset
 from freehold.datasets.reading import dataset_rows, list_datasets, show_dataset
@@ -68,6 +68,7 @@ def test_every_label_is_a_row_or_has_a_reason(lab: Lab, fill: Fill) -> None:
     assert len(kept) + len(out) == len(rows)
 
 
+@on_sqlite
 def test_a_row_says_where_it_is_from(lab: Lab, fill: Fill) -> None:
     terms = {"licence": "CC-BY-4.0", "consent": "contract"}
     actor = fill([row("a", PARCEL, **terms)])
@@ -98,6 +99,7 @@ def test_the_same_labels_are_the_same_version(lab: Lab, fill: Fill) -> None:
     assert [one.label for one in list_datasets(lab)] == ["d@1", "e@1", "d@2"]
 
 
+@on_sqlite
 def test_another_label_makes_another_version(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(6))
     first = build_dataset(lab, "support", name="d", actor=actor)
@@ -118,6 +120,7 @@ def test_the_ledger_holds_for_it(lab: Lab, fill: Fill) -> None:
     assert faults == [f"dataset_rows/{dataset.dataset_id}/2"]
 
 
+@on_sqlite
 def test_a_blocking_suite_of_dev_items_keeps_them_out(lab: Lab, fill: Fill) -> None:
     actor = fill([*some_rows(4), *some_rows(3, "dev")])
     freeze_suite(lab, "support", name="s", actor=actor, terms=SuiteTerms("dev"))
@@ -128,12 +131,14 @@ def test_a_blocking_suite_of_dev_items_keeps_them_out(lab: Lab, fill: Fill) -> N
     assert [one["suite"] for one in dataset.manifest["suites"]] == ["s@1"]
 
 
+@on_sqlite
 def test_a_suite_that_does_not_block_keeps_nothing_out(lab: Lab, fill: Fill) -> None:
     actor = fill([*some_rows(4), *some_rows(3, "dev")])
     freeze_suite(lab, "support", name="s", actor=actor, terms=SuiteTerms("dev", blocks=False))
     assert build_dataset(lab, "support", name="d", actor=actor).rows == 7
 
 
+@on_sqlite
 def test_a_customer_of_the_test_set_does_not_train(lab: Lab, fill: Fill) -> None:
     rows = [dict(one, entity=f"c{n}") for n, one in enumerate(some_rows(4))]
     rows += [dict(one, entity=f"c{n}") for n, one in enumerate(some_rows(2, "test"))]
@@ -143,6 +148,7 @@ def test_a_customer_of_the_test_set_does_not_train(lab: Lab, fill: Fill) -> None
     assert (dataset.rows, ways) == (2, {"entity": 2, "same_item": 2})
 
 
+@on_sqlite
 def test_past_work_may_train_and_can_be_left_out(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(5), kind="historical")
     assert build_dataset(lab, "support", name="d", actor=actor).manifest["bases"] == {
@@ -152,6 +158,7 @@ def test_past_work_may_train_and_can_be_left_out(lab: Lab, fill: Fill) -> None:
         build_dataset(lab, "support", name="d", actor=actor, terms=Terms(include=("agreed",)))
 
 
+@on_sqlite
 def test_no_row_is_refused_and_says_why(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(2, "test"))
     with pytest.raises(Refused, match="no row that may train: 2 in_test"):
@@ -190,6 +197,7 @@ def test_names_that_could_not_be_referred_to_are_refused(sqlite_lab: Lab, name: 
         build_dataset(sqlite_lab, "support", name=name, actor="system")
 
 
+@on_sqlite
 def test_progress_counts_the_rows(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(4))
     seen: list[tuple[int, int]] = []
@@ -197,6 +205,7 @@ def test_progress_counts_the_rows(lab: Lab, fill: Fill) -> None:
     assert seen[-1] == (4, 4)
 
 
+@on_sqlite
 def test_values_are_counted_by_split(lab: Lab, fill: Fill) -> None:
     actor = fill([*some_rows(6), *some_rows(3, "dev")])
     build_dataset(lab, "support", name="d", actor=actor)

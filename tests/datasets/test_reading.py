@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from datasets_in_labs import Fill
+from datasets_in_labs import Fill, on_sqlite
 from freehold.datasets.building import build_dataset
 from freehold.datasets.reading import dataset_rows, diff_datasets, get_dataset
 from freehold.errors import NotFound
@@ -28,6 +28,7 @@ def test_rows_come_with_their_texts_in_pages(lab: Lab, fill: Fill) -> None:
     assert len({one.row_id for one in everything}) == 523
 
 
+@on_sqlite
 def test_several_labels_come_back_as_a_list(lab: Lab, fill: Fill) -> None:
     rows = [row("a", "my card and my loan", "card|loan")]
     actor = fill(rows, space=Labels(OPTIONS))
@@ -35,6 +36,7 @@ def test_several_labels_come_back_as_a_list(lab: Lab, fill: Fill) -> None:
     assert [one.value for one in dataset_rows(lab, dataset.dataset_id)] == [["card", "loan"]]
 
 
+@on_sqlite
 def test_a_dataset_has_three_names(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(3))
     first = build_dataset(lab, "support", name="d", actor=actor)
@@ -46,6 +48,7 @@ def test_a_dataset_has_three_names(lab: Lab, fill: Fill) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "d@7", "ds_0", ""])
+@on_sqlite
 def test_an_unknown_dataset_names_those_there_are(lab: Lab, fill: Fill, name: str) -> None:
     build_dataset(lab, "support", name="d", actor=fill(some_rows(3)))
     with pytest.raises(NotFound, match=f"no dataset '{name}'; this lab has: d"):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select
 
-from datasets_in_labs import Fill
+from datasets_in_labs import Fill, on_sqlite
 from freehold.canonical.json import decode, encode
 from freehold.datasets.building import build_dataset
 from freehold.datasets.rendering import (
@@ -29,6 +29,7 @@ from freehold.records.spaces import Labels
 from labelled_files import OPTIONS, blank_item, item_of, row, some_rows
 
 
+@on_sqlite
 def test_parquet_holds_every_row_with_its_lineage(lab: Lab, fill: Fill) -> None:
     rows = [dict(one, licence="CC0-1.0") for one in some_rows(5)]
     dataset = build_dataset(lab, "support", name="d", actor=fill(rows))
@@ -43,6 +44,7 @@ def test_parquet_holds_every_row_with_its_lineage(lab: Lab, fill: Fill) -> None:
     assert made.parquet.stat().st_mode & 0o077 == 0
 
 
+@on_sqlite
 def test_several_labels_are_a_list_column(lab: Lab, fill: Fill) -> None:
     actor = fill([row("a", "my card and my loan", "card|loan")], space=Labels(OPTIONS))
     build_dataset(lab, "support", name="d", actor=actor)
@@ -66,6 +68,7 @@ def test_what_leaves_is_on_the_record(lab: Lab, fill: Fill, tmp_path: Path) -> N
         export_dataset(lab, "d", tmp_path / "else", recipient=" ", actor=actor)
 
 
+@on_sqlite
 def test_erasure_makes_renderings_anew(lab: Lab, fill: Fill) -> None:
     build_dataset(lab, "support", name="d", actor=fill(some_rows(4)))
     before = render_dataset(lab, "d")

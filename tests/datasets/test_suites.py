@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datasets_in_labs import Fill
+from datasets_in_labs import Fill, on_sqlite
 from freehold.datasets.building import build_dataset
 from freehold.datasets.leaks import leak_check
 from freehold.datasets.suites import (
@@ -32,6 +32,7 @@ def test_cases_carry_value_cluster_and_slices(lab: Lab, fill: Fill) -> None:
     assert "c1" not in {case.cluster_key for case in cases}
 
 
+@on_sqlite
 def test_past_work_does_not_judge(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(3, "test"), kind="historical")
     with pytest.raises(Refused, match="no test item of task support has a gold label: 3 contam"):
@@ -39,6 +40,7 @@ def test_past_work_does_not_judge(lab: Lab, fill: Fill) -> None:
     assert list_suites(lab) == []
 
 
+@on_sqlite
 def test_contaminated_labels_are_left_out_and_counted(lab: Lab, fill: Fill) -> None:
     fill(some_rows(3, "test"), kind="historical", source="past")
     fresh = [dict(one, id=f"new{n}", text=f"new {n} {one['text']}")
@@ -50,6 +52,7 @@ def test_contaminated_labels_are_left_out_and_counted(lab: Lab, fill: Fill) -> N
         freeze_suite(lab, "support", name="t", actor=actor, terms=SuiteTerms(require_all=True))
 
 
+@on_sqlite
 def test_the_same_cases_are_the_same_suite(lab: Lab, fill: Fill) -> None:
     actor = fill(some_rows(3, "test"))
     first = freeze_suite(lab, "support", name="s", actor=actor)
@@ -61,6 +64,7 @@ def test_the_same_cases_are_the_same_suite(lab: Lab, fill: Fill) -> None:
     assert get_suite(lab, "s@1").suite_id == get_suite(lab, first.suite_id).suite_id
 
 
+@on_sqlite
 def test_erased_cases_judge_no_more(lab: Lab, fill: Fill) -> None:
     suite = freeze_suite(lab, "support", name="s", actor=fill(some_rows(3, "test")))
     blank_item(lab, item_of(lab, "test1"))
@@ -73,6 +77,7 @@ def test_train_items_judge_nothing() -> None:
         SuiteTerms("train")
 
 
+@on_sqlite
 def test_an_unknown_suite_names_those_there_are(lab: Lab, fill: Fill) -> None:
     freeze_suite(lab, "support", name="s", actor=fill(some_rows(3, "test")))
     with pytest.raises(NotFound, match="no suite 'x'; this lab has: s"):

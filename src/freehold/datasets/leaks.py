@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, select
 
 from freehold.canonical.json import to_ppb
@@ -123,7 +122,7 @@ class Guard:
         self._entities = _places([case.entity_key for case in self.cases])
         self._grams: dict[int, Hashes] = {}
         self._bands = [_places(list(column)) for column in self._band_keys()]
-        self._runs, self._run_owners = _run_index(self._plain)
+        self._runs = _Runs(self._plain)
 
     def leaks(self, rows: Sequence[Known]) -> list[Leak]:
         """Return every leak between rows and cases, in the order of the rows and of the cases."""
@@ -133,12 +132,15 @@ class Guard:
         for part in pieces(rows, READ_AT_ONCE):
             plain = [normalised(row.text) for row in part]
             keys = self._hasher.band_keys(plain).tolist()
-            for row, text, bands in zip(part, plain, keys, strict=True):
-                found += self._leaks_of(row, text, bands)
+            shared = self._runs.shared(plain)
+            for place, (row, text, bands) in enumerate(zip(part, plain, keys, strict=True)):
+                touched = self._texts_alike(row, text, bands)
+                for case in shared.get(place, ()):
+                    touched.setdefault(case, ("word_run", 0.0))
+                found += self._told(row, touched)
         return found
 
-    def _leaks_of(self, row: Known, plain: str, bands: Sequence[int]) -> Iterator[Leak]:
-        touched = self._texts_alike(row, plain, bands)
+    def _told(self, row: Known, touched: dict[int, tuple[str, float]]) -> Iterator[Leak]:
         for place in sorted(touched):
             way, likeness = touched[place]
             yield Leak(row.item_id, self.cases[place].item_id, way, to_ppb(likeness))
@@ -150,7 +152,7 @@ class Guard:
     def _texts_alike(
         self, row: Known, plain: str, bands: Sequence[int]
     ) -> dict[int, tuple[str, float]]:
-        """Return the cases whose item or text the row gives away: the strongest way for each."""
+        """Return the cases that are the row's item or like its text: the strongest way for each."""
         touched: dict[int, tuple[str, float]] = {}
         if row.item_id in self._items:
             touched[self._items[row.item_id]] = ("same_item", 1.0)
@@ -160,9 +162,6 @@ class Guard:
             touched.setdefault(place, ("normalised", 1.0))
         for place, likeness in self._near(plain, bands, touched):
             touched[place] = ("near_duplicate", likeness)
-        shared = _owners(self._runs, self._run_owners, runs(plain))
-        for place in shared:
-            touched.setdefault(place, ("word_run", 0.0))
         return touched
 
     def _near(
@@ -212,23 +211,28 @@ def _places(keys: Sequence[object]) -> dict[object, list[int]]:
     return index
 
 
-def _run_index(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
-    """Return the sorted runs of all texts with the text of each, boilerplate left out."""
-    per_text = [runs(text) for text in texts]
-    hashes = np.concatenate([np.empty(0, np.uint64), *per_text])
-    owners = np.repeat(np.arange(len(texts)), [len(one) for one in per_text])
-    order = np.argsort(hashes, kind="stable")
-    hashes, owners = hashes[order], owners[order]
-    _, inverse, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
-    rare = sizes[inverse] <= BOILERPLATE
-    return hashes[rare], owners[rare]
+class _Runs:
+    """Which cases hold a run of 13 words, boilerplate left out."""
 
+    def __init__(self, texts: Sequence[str]) -> None:
+        hashes, owners = runs(texts)
+        # One line for each run and case, however often the case repeats it.
+        order = np.lexsort((owners, hashes))
+        hashes, owners = hashes[order], owners[order]
+        fresh = np.ones(len(hashes), np.bool_)
+        fresh[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+        hashes, owners = hashes[fresh], owners[fresh]
+        _, inverse, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
+        rare = sizes[inverse] <= BOILERPLATE
+        self._hashes, self._owners = hashes[rare], owners[rare]
 
-def _owners(index: Hashes, owners: NDArray[np.int64], wanted: Hashes) -> list[int]:
-    """Return the texts that hold one of the wanted runs."""
-    if not len(index) or not len(wanted):
-        return []
-    left = np.searchsorted(index, wanted, "left")
-    right = np.searchsorted(index, wanted, "right")
-    spans = [owners[a:b] for a, b in zip(left, right, strict=True) if a < b]
-    return sorted({int(owner) for span in spans for owner in span})
+    def shared(self, texts: Sequence[str]) -> dict[int, set[int]]:
+        """Return, for each text that shares a run with cases, which cases these are."""
+        wanted, places = runs(texts)
+        left = np.searchsorted(self._hashes, wanted, "left")
+        right = np.searchsorted(self._hashes, wanted, "right")
+        found: dict[int, set[int]] = {}
+        for hit in np.flatnonzero(left < right):
+            cases = self._owners[left[hit] : right[hit]].tolist()
+            found.setdefault(int(places[hit]), set()).update(cases)
+        return found

@@ -53,13 +53,19 @@ def grams(text: str) -> Hashes:
     return np.unique(_windows(*_characters([text]), GRAM)[0])
 
 
-def runs(text: str) -> Hashes:
-    """Return the sorted distinct hashes of the runs of 13 words; none in a shorter text."""
-    words = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in text.split()]
-    if len(words) < RUN:
-        return np.empty(0, np.uint64)
-    symbols = np.array(words, np.uint64)
-    return np.unique(_windows(symbols, np.array([len(words)]), RUN)[0])
+def runs(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.int64]]:
+    """Return the hashes of each run of 13 words in normalised texts, and whose each is.
+
+    A text of fewer words has none.
+    """
+    words = [text.split() for text in texts]
+    long = np.array([place for place, one in enumerate(words) if len(one) >= RUN], np.int64)
+    if not len(long):
+        return np.empty(0, np.uint64), long
+    flat = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for at in long for word in words[at]]
+    lengths = np.array([len(words[at]) for at in long], np.int64)
+    hashes, _ = _windows(np.array(flat, np.uint64), lengths, RUN)
+    return hashes, np.repeat(long, lengths - RUN + 1)
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:

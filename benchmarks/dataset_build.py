@@ -1,0 +1,206 @@
+"""Build a dataset of 100,000 labelled rows: time, peak memory, and twins against `datasketch`.
+
+A lab is filled with made-up support messages, a twentieth of them twins of another (not timed).
+`build_dataset` then runs in a process of its own: reading labels, leak check against 1,000 test
+items, exact and near duplicates, a commitment for each row, Merkle root, one transaction. Beside it
+the search for twins alone is measured against the usual recipe with datasketch's MinHashLSH (128
+permutations, character 5-grams, the same threshold), on the same texts, each in its own process.
+
+    python benchmarks/dataset_build.py [--rows 100000] [--peer-rows 20000]
+
+datasketch is no dependency of Freehold: without it the ratio is left out, and that is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import random
+import resource
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from freehold.canonical.json import commit_bytes, encode_text
+from freehold.datasets.building import build_dataset
+from freehold.datasets.duplicates import find_twins
+from freehold.datasets.similarity import GRAM, PERMUTATIONS, normalised
+from freehold.evidence.entries import SYSTEM, Entry
+from freehold.evidence.founding import found_lab
+from freehold.evidence.sequencer import publish
+from freehold.lab import Lab, open_lab
+from freehold.lab.schema import items, labels, payloads, salts, split_assignments
+from freehold.records.ids import new_id
+from freehold.records.spaces import Choice
+from freehold.tasks.contract import Task, register_task, write_task
+
+OPTIONS = ("refund", "card", "loan", "parcel")
+THRESHOLD = 0.9
+TEST_ITEMS = 1000
+BATCH = 100
+
+
+def made_up_texts(count: int, seed: int = 7) -> list[str]:
+    """Messages of 5 to 25 words; one in twenty is an earlier one with its last letters changed."""
+    draw = random.Random(seed)
+    letters = "etaoinshrdlucmfwypvbgk"
+    words = ["".join(draw.choices(letters, k=draw.randint(2, 9))) for _ in range(4000)]
+    texts: list[str] = []
+    for _ in range(count):
+        if texts and draw.random() < 0.05:
+            texts.append(draw.choice(texts)[:-1] + "zz")
+        else:
+            texts.append(" ".join(draw.choices(words, k=draw.randint(5, 25))))
+    return texts
+
+
+def fill(lab: Lab, task: Task, texts: Sequence[str]) -> None:
+    """Write items with settled labels, the last `TEST_ITEMS` of them as test items."""
+    for start in range(0, len(texts), BATCH):
+        part = texts[start : start + BATCH]
+        with lab.writing() as connection:
+            entry = Entry(lab, connection, "items.added", SYSTEM, {})
+            keys = {new_id("itm"): secrets.token_bytes(32) for _ in part}
+            entry.salts.learn(keys)
+            connection.execute(
+                insert(salts), [{"item_id": item, "salt": salt} for item, salt in keys.items()]
+            )
+            stored, taken, placed, said = [], [], [], []
+            for place, ((item_id, salt), text) in enumerate(zip(keys.items(), part, strict=True)):
+                number = start + place
+                data = text.encode()
+                payload = {"payload_id": new_id("pay"), "item_id": item_id, "bytes": data}
+                payload |= {"media_type": "text/plain", "size": len(data)}
+                payload |= {"commitment": commit_bytes(salt, data), "erased_at": None}
+                stored.append(payload)
+                named = {key: payload[key] for key in ("payload_id", "media_type", "commitment")}
+                common = {"item_id": item_id, "created_at": entry.at}
+                item = {"source": "made-up", "external_id": str(number), "sensitivity": "public"}
+                item |= {"parts": encode_text([{"name": "text", **named}]), "attributes": "{}"}
+                taken.append(item | common)
+                split = "test" if number >= len(texts) - TEST_ITEMS else "train"
+                placed.append({"task": task.name, "split": split, "rule": "given", **common})
+                label = {"label_id": new_id("lbl"), "task": task.name, "path": "$", "version": 1}
+                label |= {"contract_digest": task.contract_digest, "basis": "agreed"}
+                label |= {"value": encode_text(OPTIONS[number % 4]), "state": "settled"}
+                said.append(label | {"gold": 1, "reviews": "[]", "is_current": 1} | common)
+            connection.execute(insert(payloads), stored)
+            for table, rows in ((items, taken), (split_assignments, placed), (labels, said)):
+                entry.insert_many(table, rows)
+            entry.close()
+    publish(lab)
+
+
+def peak_mib() -> float:
+    """The most memory this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_build(root: str) -> dict[str, float]:
+    """Build in this process; return seconds, MiB and rows."""
+    with open_lab(root) as lab:
+        before = peak_mib()
+        start = time.perf_counter()
+        made = build_dataset(lab, "support", name="bench", actor=SYSTEM)
+        took = time.perf_counter() - start
+        left_out = made.manifest["left_out"]
+    twins = left_out.get("near_duplicate", 0) + left_out.get("duplicate", 0)
+    return {
+        "seconds": took,
+        "peak": peak_mib(),
+        "before": before,
+        "rows": made.rows,
+        "twins": twins,
+    }
+
+
+def measure_ours(count: str) -> dict[str, float]:
+    """Search for twins with this project's code."""
+    texts = made_up_texts(int(count))
+    before, start = peak_mib(), time.perf_counter()
+    twins = find_twins(lambda at: [texts[n] for n in at], len(texts), threshold=THRESHOLD)
+    took = time.perf_counter() - start
+    return {"seconds": took, "peak": peak_mib(), "before": before, "twins": len(twins)}
+
+
+def measure_peer(count: str) -> dict[str, float]:
+    """Search for twins as datasketch's documentation does: ask, and insert what is new."""
+    from datasketch import MinHash, MinHashLSH
+
+    texts = made_up_texts(int(count))
+    before, start = peak_mib(), time.perf_counter()
+    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+    twins = 0
+    for number, text in enumerate(texts):
+        plain = normalised(text)
+        grams = {plain[n : n + GRAM].encode() for n in range(max(1, len(plain) - GRAM + 1))}
+        signature = MinHash(num_perm=PERMUTATIONS)
+        signature.update_batch(list(grams))
+        if index.query(signature):
+            twins += 1
+        else:
+            index.insert(number, signature)
+    took = time.perf_counter() - start
+    return {"seconds": took, "peak": peak_mib(), "before": before, "twins": twins}
+
+
+def in_own_process(what: str, argument: str) -> dict[str, float]:
+    """Run one of the measurements above in a fresh process."""
+    command = [sys.executable, __file__, "--only", what, "--argument", argument]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured: dict[str, float] = json.loads(found)
+    return measured
+
+
+def report(what: str, measured: dict[str, float]) -> None:
+    print(
+        f"{what}: {measured['seconds']:.1f} s, peak {measured['peak']:.0f} MiB "
+        f"({measured['before']:.0f} before it began), {measured['twins']:.0f} twins left out"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--peer-rows", type=int, default=20_000)
+    parser.add_argument("--only", choices=sorted(MEASUREMENTS), help=argparse.SUPPRESS)
+    parser.add_argument("--argument", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.only:
+        print(json.dumps(MEASUREMENTS[given.only](given.argument)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "lab"
+        start = time.perf_counter()
+        with found_lab(root) as lab:
+            task = write_task(lab, "support", Choice(OPTIONS))
+            with lab.writing() as connection:
+                register_task(lab, connection, task, SYSTEM)
+            fill(lab, task, made_up_texts(given.rows + TEST_ITEMS))
+        print(
+            f"filled a lab with {given.rows} labelled items in {time.perf_counter() - start:.0f} s"
+        )
+        built = in_own_process("build", str(root))
+        report(f"build_dataset, {given.rows} labels → {built['rows']:.0f} rows", built)
+    report(f"twins among {given.rows}", in_own_process("ours", str(given.rows)))
+    ours = in_own_process("ours", str(given.peer_rows))
+    report(f"twins among {given.peer_rows}", ours)
+    if importlib.util.find_spec("datasketch") is None:
+        print("datasketch is not installed: no ratio")
+        return
+    peer = in_own_process("peer", str(given.peer_rows))
+    report(f"datasketch, twins among {given.peer_rows}", peer)
+    print(f"ratio: {peer['seconds'] / ours['seconds']:.1f} times as fast as datasketch")
+
+
+MEASUREMENTS = {"build": measure_build, "ours": measure_ours, "peer": measure_peer}
+
+if __name__ == "__main__":
+    main()
