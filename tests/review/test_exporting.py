@@ -10,14 +10,17 @@ import pytest
 from sqlalchemy import select
 
 from freehold.canonical.json import decode
-from freehold.errors import InputError, ReadOnlyLab
+from freehold.errors import Conflict, InputError, ReadOnlyLab
 from freehold.evidence.founding import found_lab
 from freehold.evidence.people import add_person
+from freehold.evidence.verification import verify_lab
 from freehold.lab import Lab
 from freehold.lab.schema import exports, labels, reviews
+from freehold.lineage.erasing import erase
 from freehold.records.spaces import Choice, Labels, Number, Space
 from freehold.review.exporting import export_reviews
 from freehold.review.importing import import_reviews
+from freehold.review.queue import Filling, fill_queue, next_items
 from freehold.review.submitting import Submission, submit_review
 from freehold.tasks.contract import Task, write_task
 from freehold.tasks.splits import SplitRule
@@ -159,3 +162,30 @@ def test_annotations_made_elsewhere_are_live_and_blind_unless_a_prediction_was_s
         found = connection.execute(select(labels.c.value, labels.c.gold)).all()
     assert sorted(map(tuple, found)) == [('"card"', 0), ('"refund"', 1)]
     assert import_reviews(lab, "support", path, actor=person("ines")).written == 0
+
+
+@ON_SQLITE
+def test_an_erased_item_is_offered_to_nobody_and_does_not_come_back_by_an_old_file(
+    lab: Lab, person: Make, new_task: Make, take_in: Make, tmp_path: Path
+) -> None:
+    task, actor, anna = new_task(), person("ines"), person("anna")
+    ids = take_in(task, texts(3))
+    with lab.writing() as connection:
+        submit_review(lab, connection, task, Submission(ids[0], "correct", "card"), actor=anna)
+    path = tmp_path / "out.csv"
+    export_reviews(lab, task.name, path, actor=actor, recipient="Acme Ltd")
+    fill_queue(lab, task.name, Filling(2), actor=actor)
+    (held,) = next_items(lab, task.name, anna)
+    erase(lab, item_ids=[ids[0], held.item_id], reason="ticket 7", actor=actor)
+    offered = next_items(lab, task.name, anna, n=5)
+    assert [offer.item_id for offer in offered] == [i for i in ids[1:] if i != held.item_id]
+    late = Submission(held.item_id, "correct", "card", assignment_id=held.assignment_id)
+    with (
+        pytest.raises(Conflict, match="was dropped: its item was erased"),
+        lab.writing() as connection,
+    ):
+        submit_review(lab, connection, task, late, actor=anna)
+    report = import_reviews(lab, task.name, path, actor=actor)
+    assert (report.written, [bad.reason for bad in report.faults]) == (0, ["its item was erased"])
+    assert export_reviews(lab, task.name, path, actor=actor, recipient="Acme Ltd").reviews == 0
+    assert verify_lab(lab).faults == ()

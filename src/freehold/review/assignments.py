@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, RowMapping, exists, select, update
+from sqlalchemy import Connection, Exists, RowMapping, exists, select, update
 
 from freehold.canonical.json import decode
 from freehold.errors import Conflict, InputError, NotFound
@@ -66,6 +66,11 @@ def finish_assignment(
         raise NotFound(f"no assignment {given.assignment_id} for the task {task_name}")
     if row["item_id"] != given.item_id:
         raise InputError(f"assignment {given.assignment_id} is about another item")
+    if row["state"] == "dropped":
+        raise Conflict(
+            f"assignment {given.assignment_id} was dropped: its item was erased",
+            hint="Take the next item from the queue.",
+        )
     if row["state"] not in ("open", "taken") or row["principal_id"] not in (None, person):
         raise Conflict(
             f"assignment {given.assignment_id} is {row['state']} and not this reviewer's",
@@ -91,6 +96,7 @@ def _held(connection: Connection, task_name: str, person: str) -> list[RowMappin
         assignments.c.state == "taken",
         assignments.c.principal_id == person,
         assignments.c.taken_until > now(),
+        ~_erased(),
     )
     return list(connection.execute(query.order_by(assignments.c.assignment_id)).mappings())
 
@@ -112,10 +118,7 @@ def _open(connection: Connection, task: Task, person: str, n: int) -> list[RowMa
         reviews.c.superseded_by.is_(None),
         reviews.c.kind == "live",
     )
-    erased = exists().where(
-        items.c.item_id == assignments.c.item_id, items.c.erased_at.is_not(None)
-    )
-    mine = (assignments.c.task == task.name, ~held, ~reviewed, ~erased)
+    mine = (assignments.c.task == task.name, ~held, ~reviewed, ~_erased())
     lapsed = (assignments.c.state == "taken", assignments.c.taken_until <= now())
     rows: list[RowMapping] = []
     # One query for each state, so that the index is walked in order and no queue is sorted.
@@ -127,3 +130,7 @@ def _open(connection: Connection, task: Task, person: str, n: int) -> list[RowMa
     for row in rows:
         chosen.setdefault(row["item_id"], row)  # one of an item's assignments to one person
     return list(chosen.values())[:n]
+
+
+def _erased() -> Exists:
+    return exists().where(items.c.item_id == assignments.c.item_id, items.c.erased_at.is_not(None))
