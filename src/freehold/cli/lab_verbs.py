@@ -33,9 +33,11 @@ def init(
     """Make a new lab."""
     from freehold.evidence.founding import found_lab
     from freehold.evidence.keys import log_verifier
+    from freehold.registry.plans import write_default_plan
 
     session = session_of(context)
     with found_lab(directory, name=name, database=database) as lab:
+        write_default_plan(lab)
         facts = {
             "lab": str(lab.root),
             "name": lab.settings.text("name"),

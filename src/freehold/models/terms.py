@@ -89,7 +89,7 @@ def weigh(lab: Lab, finding: LicenceFinding, ancestors: Sequence[LicenceFinding]
     """Return what follows from the terms found. Raises LicenceRefused where nobody said any."""
     policy, facts = lab_policy(lab)
     verdict = evaluate(finding, policy, facts, ancestors=ancestors)
-    absent = [name for name in finding.base_models if not ancestors]
+    absent = () if ancestors else finding.base_models
     if absent:
         reason = f"its card names {', '.join(absent)}, whose terms were not seen here"
         verdict = replace(verdict, reasons=(*verdict.reasons, reason))
@@ -245,8 +245,8 @@ def _refuse_unusable(record: ModelRecord, standing: Standing, *, carried: bool) 
     if standing.verdict == "needs_signoff" and standing.signed_off_by is None and not carried:
         raise LicenceRefused(
             f"model {record.name} waits for a sign-off of its terms: {why}",
-            hint=f"A named person accepts them: freehold models licence {record.name} "
-            "--sign-off --reason TEXT",
+            hint=f"A named person accepts them: freehold --as NAME models licence {record.name} "
+            "--sign-off REASON",
         )
 
 

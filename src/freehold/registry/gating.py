@@ -48,6 +48,7 @@ from freehold.registry.standing import (
     origin_of,
     require_committed,
 )
+from freehold.tasks.candidates import REMOTE
 
 BASELINES: Final = ("estimator", "majority")
 
@@ -123,8 +124,7 @@ def gate_candidate(
         rival_origin = origin_of(connection, rival, task)
     old = _evaluated(lab, rival_origin, fixed.plan, suites, actor)
     new = _evaluated(lab, origin, fixed.plan, suites, actor)
-    again = evaluate(lab, rival, frozen.suite_id, actor=actor, again=True)
-    rerun = Results({fixed.plan.suite: results_of(lab, again, fixed.plan.unit)})
+    rerun = _rerun(lab, rival_origin, frozen, fixed.plan, actor)
     context = _context(lab, fixed, suites, (old, new), rerun)
     verdict = judge(fixed.plan, old.results, new.results, context)
     verdict_id = _keep(lab, fixed, verdict, (old, new), actor)
@@ -201,12 +201,27 @@ def _evaluated(
     return _Arm(origin, done, Results(results, figures), started)
 
 
+def _rerun(
+    lab: Lab, champion: Origin, suite: SuiteRecord, plan: GatePlan, actor: str
+) -> Results | None:
+    """Return a second run of the champion: how far one and the same candidate moves.
+
+    A provider's model is not asked a second time without being told to (it costs, and needs a
+    key): `evaluate` with ``again`` does that, and then its results are taken.
+    """
+    done = find_evaluation(lab, champion.candidate_id, suite.suite_id, again=True)
+    if champion.spec["runtime"]["form"] == REMOTE and (done is None or done.state != "done"):
+        return None
+    again = evaluate(lab, champion.candidate_id, suite.suite_id, actor=actor, again=True)
+    return Results({plan.suite: results_of(lab, again, plan.unit)})
+
+
 def _context(
     lab: Lab,
     fixed: PlanRecord,
     suites: dict[str, SuiteRecord],
     arms: tuple[_Arm, _Arm],
-    rerun: Results,
+    rerun: Results | None,
 ) -> GateContext:
     old, new = arms
     frozen = suites[fixed.plan.suite]

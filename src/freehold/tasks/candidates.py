@@ -24,7 +24,7 @@ from freehold.errors import InputError, NotFound, Refused
 from freehold.evidence.entries import Entry
 from freehold.lab.opened import Lab
 from freehold.lab.schema import candidates
-from freehold.models.intake import ModelRecord, get_model, materialise
+from freehold.models.intake import ModelRecord, get_model, materialise, require_usable
 from freehold.policy.permits import IN_PROCESS, EngineZone, Permit, read_policy
 from freehold.runtimes.base import Scorer
 from freehold.runtimes.formats import PACK_FILE
@@ -133,6 +133,7 @@ def register_candidate(
     candidate. Registering the same specification again returns the same id.
     """
     record = get_model(lab, model)
+    require_usable(lab, record.digest)
     spec = _specify(lab, task, record, dict(options or {}))
     with lab.writing() as connection:
         register_task(lab, connection, task, actor)
@@ -153,6 +154,7 @@ def open_candidate(lab: Lab, candidate_id: str, opening: Opening | None = None) 
     """
     how = opening or Opening()
     spec, model_digest = candidate_spec(lab, candidate_id)
+    require_usable(lab, model_digest)
     record = spec.record
     with lab.reading() as connection:
         task = recorded_task(connection, record["contract"], record["wording"])
@@ -228,6 +230,8 @@ def _specify(lab: Lab, task: Task, model: ModelRecord, options: dict[str, str]) 
     form = _form(model)
     base = None if form == REMOTE else _base(lab, model)
     files = [one for one in (model.digest, base) if one is not None]
+    if form == REMOTE:  # where it answers is said once, when the model is added
+        options = {key: str(model.description[key]) for key in ("url", "model")} | options
     thresholds = {"labels": threshold} if task.space.kind == "labels" else {}
     kept = {key: value for key, value in options.items() if key not in _NOT_IDENTITY}
     identity: dict[str, Any] = {
