@@ -17,6 +17,7 @@ from typing import Any
 
 from freehold.errors import InputError
 from freehold.tabular import SYNONYMS, Row, find_columns, open_table, write_table
+from freehold.tasks.definition import Wording
 from freehold.workflows.rows import ROLES
 
 TEST_PERCENT = 30
@@ -131,3 +132,21 @@ def _labelled(row: Row, columns: Any) -> Labelled | None:
 def _by_hash(entity: str) -> str:
     place = int.from_bytes(hashlib.sha256(entity.encode()).digest()[:4], "big") % 100
     return "test" if place < TEST_PERCENT else "train"
+
+
+def shipped_wording() -> Wording:
+    """Return what the labels of the shipped file mean, as its makers would tell a newcomer."""
+    return Wording(
+        instructions="Which queue of our customer service does this request belong to?",
+        guidelines="When a request names two matters, what is asked for decides.",
+        options={
+            "cancel_order": "the customer wants to cancel or stop an order",
+            "change_of_details": "an address, contact or bank detail is to be changed",
+            "device_fault": "a measuring device does not work or shows wrong readings",
+            "invoice_question": "a question about an invoice, an amount or a payment",
+            "late_delivery": "a parcel or order has not arrived in time",
+            "price_and_availability": "a question about prices, stock or delivery times",
+            "refund": "the customer wants money back",
+            "wrong_or_damaged_goods": "the delivery was wrong, incomplete or damaged",
+        },
+    )
