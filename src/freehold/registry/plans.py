@@ -35,7 +35,7 @@ DEFAULT_PLAN: Final = "default"
 ANY_SUITE: Final = "*"
 _DEFAULT_TEXT: Final = """\
 # The gate that a candidate must pass where a task has none of its own. Copy and change it;
-# a plan counts from the moment in which it is registered: freehold gates register FILE
+# a plan counts from the moment in which it is registered: freehold gate register FILE
 gate = "default"
 suite = "*"                       # the suite that is named when the plan is registered
 
@@ -78,7 +78,7 @@ def register_plan(lab: Lab, path: Path, *, actor: str, suite: str | None = None)
         if suite is None:
             raise SettingsError(
                 f"{path.name} is for any suite: name the one it is to judge by",
-                hint="freehold gates register FILE --suite NAME",
+                hint="freehold gate register FILE --suite NAME",
                 file=str(path),
                 field="suite",
             )
@@ -106,7 +106,7 @@ def find_plan(lab: Lab, name_or_digest: str) -> PlanRecord:
     if row is None:
         raise NotFound(
             f"no gate plan {name_or_digest!r} is registered",
-            hint="Register it before the candidate is evaluated: freehold gates register FILE",
+            hint="Register it before the candidate is evaluated: freehold gate register FILE",
         )
     return _record(row)
 
