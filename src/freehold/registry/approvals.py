@@ -115,7 +115,7 @@ def valid_approval(lab: Lab, connection: Connection, verdict: VerdictRecord) -> 
     if not decided:
         raise GateRefused(
             f"nobody has approved verdict {verdict.verdict_id}",
-            hint=f"An approver signs it: freehold approve {verdict.verdict_id} --key FILE --reason TEXT",
+            hint=f"Sign it: freehold approve {verdict.verdict_id} --key FILE --reason TEXT",
         )
     newest = decided[-1]
     if newest.decision != "approve":
@@ -169,9 +169,7 @@ def _statement(
 def _key_name(path: Path) -> str:
     """Return whose key a file holds, as the key itself says; checked against the record later."""
     if not path.is_file():
-        raise NotFound(
-            f"no key file {path}", hint="Make one: `freehold people key NAME --out FILE`."
-        )
+        raise NotFound(f"no key file {path}", hint="Make one: freehold people key NAME --out FILE")
     return Signer.parse(path.read_text(encoding="utf-8")).verifier.name
 
 
