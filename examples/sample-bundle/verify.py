@@ -559,9 +559,33 @@ def check_ledger(bundle: Bundle, report: Report, trust: Sequence[Key]) -> None:
     if not faults:
         report.passed("ledger", f"{head.size} entries")
     if not witnesses:
-        report.absent("witnesses", "nobody but the operator has signed this ledger's head")
+        report.absent("witnesses", "nobody but the operator has signed this ledger's newest head")
     elif not missing:
         report.passed("witnesses", ", ".join(sorted(one.name for one in cosigned)))
+    check_earlier_heads(bundle, report, key)
+
+
+def check_earlier_heads(bundle: Bundle, report: Report, key: Key) -> None:
+    """Check the heads that witnesses cosigned earlier."""
+    for file in bundle.below("ledger/witnessed", ".checkpoint"):
+        try:
+            report.passed(file, check_earlier_head(bundle, key, file))
+        except Failed as error:
+            report.failed("witnesses", [error])
+
+
+def check_earlier_head(bundle: Bundle, key: Key, file: str) -> str:
+    """Check that a head which a witness cosigned is a beginning of this very ledger."""
+    beside = file[: -len("checkpoint")] + "vkey"
+    witness = parse_key(bundle.text(beside), beside)
+    head, cosigned = open_head(bundle.text(file), key, [witness], file)
+    if witness not in cosigned:
+        raise Failed(file, f"not cosigned by {witness.name}")
+    if bundle.leaves is None:
+        raise Failed(file, "it cannot be compared: the ledger itself does not hold")
+    if head.size > len(bundle.leaves) or root_of(bundle.leaves[: head.size]) != head.root:
+        raise Failed(file, "this ledger does not continue what the witness saw")
+    return f"{witness.name} saw the first {head.size} entries"
 
 
 def _key(bundle: Bundle) -> Key:

@@ -17,6 +17,9 @@ from freehold.bundle.plan import figures_of
 from freehold.bundle.verifying import verify_bundle
 from freehold.canonical.json import decode
 from freehold.errors import Conflict, FreeholdError, NotFound
+from freehold.evidence.entries import SYSTEM
+from freehold.evidence.founding import found_lab
+from freehold.evidence.witnessing import witness_head
 from freehold.lab.schema import evaluations, exports
 from freehold.workflows.items import item_texts
 from made_bundle import Made
@@ -183,3 +186,17 @@ def test_two_at_once_give_one_whole_bundle(made_once: Made, tmp_path: Path) -> N
     assert sorted(ends) == ["conflict", "made"]
     assert check(target)["ok"]
     assert [path.name for path in tmp_path.iterdir()] == ["same"]
+
+
+def test_what_a_witness_saw_goes_along(tmp_path: Path) -> None:
+    with found_lab(tmp_path / "lab", name="w") as lab:
+        witness_head(lab, tmp_path / "witness", new_name="w.example")
+        made = create_bundle(lab, tmp_path / "bundle", actor=SYSTEM)
+        lines = {one.what: one.detail for one in verify_bundle(made.path).lines}
+        assert lines["ledger/witnessed/w.example.checkpoint"] == "w.example saw the first 1 entries"
+    with found_lab(tmp_path / "other", name="w") as other:
+        witness_head(other, tmp_path / "second", new_name="x.example")
+        seen = other.layout.keys / "witness/x.example.checkpoint"
+        (made.path / "ledger/witnessed/w.example.checkpoint").write_bytes(seen.read_bytes())
+    named = {one.file: one.detail for one in verify_bundle(made.path).faults}
+    assert "ledger/witnessed/w.example.checkpoint" in named

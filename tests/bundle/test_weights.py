@@ -23,7 +23,7 @@ from freehold.tasks.candidates import register_candidate
 from freehold.tasks.contract import load_task
 from freehold.training.driver import plan_run, train_run
 from made_bundle import sample_maker
-from training_samples import build_bert, make_recipe
+from training_samples import build_bert, build_llama, make_recipe
 
 
 def sample(lab: Lab, folder: Path) -> str:
@@ -105,3 +105,23 @@ def test_what_was_erased_stays_erased(tmp_path: Path) -> None:
         checked = verify_lab(lab)
         assert checked.ok, checked.faults
         assert checked.checked["erased items"] == 1
+
+
+@pytest.mark.slow
+def test_a_causal_model_is_asked_again_by_the_harness(tmp_path: Path) -> None:
+    with found_lab(tmp_path / "lab", name="w") as lab:
+        actor = sample(lab, tmp_path)
+        (tmp_path / "llama").mkdir()
+        build_llama(tmp_path / "llama")
+        stated = PersonalStatement(by="Sam Sample", identifier="mit")
+        path = str(tmp_path / "llama")
+        add_model(lab, path, actor=actor, name="llama", licence_statements=[stated])
+        task = load_task(lab, "support")
+        for options in ({}, {"list_options": "true", "orders": "2"}):
+            candidate = register_candidate(lab, task, "llama", actor=actor, options=options)
+            evaluate(lab, candidate, "support-test@1", actor=actor)
+        made = create_bundle(lab, tmp_path / "bundle", actor=actor)
+    command = [sys.executable, str(made.path / "harness/run_harness.py"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    outcomes = json.loads(done.stdout)
+    assert [one["state"] for one in outcomes] == ["same"] * 4, done.stdout

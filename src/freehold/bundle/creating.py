@@ -191,11 +191,9 @@ def write_state(bundle: Staging, taken: Snapshot, packed: dict[str, Packed]) -> 
     if taken.payloads:
         _write_payload_files(bundle, taken)
         bundle.mark_personal(STATE)
-    elsewhere = model_objects(packed)
-    for digest in sorted(_object_names(taken)):
-        if digest not in elsewhere and digest not in withheld_objects(packed):
-            name = f"{STATE}/objects/{digest.partition(':')[2]}"
-            bundle.copy(name, lab.objects.existing(digest))
+    elsewhere, withheld = model_objects(packed), withheld_objects(packed)
+    for digest in sorted(_object_names(taken) - elsewhere.keys() - withheld.keys()):
+        bundle.copy(f"{STATE}/objects/{digest.partition(':')[2]}", lab.objects.existing(digest))
     key = (lab.layout.keys / INDEX_KEY).read_bytes().hex() if taken.payloads else None
     record = {
         "format": STATE_FORMAT,
@@ -217,7 +215,7 @@ def write_state(bundle: Staging, taken: Snapshot, packed: dict[str, Packed]) -> 
         | {name: [c.name for c in spec.table.primary_key] for name, spec in ROOTED.items()},
         "owners": {name: spec.owner_key for name, spec in ROOTED.items()},
         "objects": elsewhere,
-        "withheld": withheld_objects(packed),
+        "withheld": withheld,
     }
     bundle.write_record(STATE_RECORD, record)
 

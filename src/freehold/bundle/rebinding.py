@@ -45,17 +45,16 @@ class Rebinding:
         self._state_keys()
         erased = set(self._erased)
         for spec in COMMITTED.values():
-            rows = self._rows(spec.table)
-            if spec.salted:
-                rows = [row for row in rows if row["item_id"] not in erased]
-            for batch in _batches(rows, _ROWS_PER_ENTRY):
-                self._bind(spec.table, batch)
+            for batch in self._stream(spec.table):
+                self._bind(spec.table, [row for row in batch if row.get("item_id") not in erased])
         for rooted in ROOTED.values():
             self._bind_roots(rooted)
         for some in _batches(self._erased, _ITEMS_PER_ENTRY):
             self._bind_erased(some)
 
     def _bind(self, table: Table, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         with self._lab.writing() as connection:
             facts = {"table": table.name, "rows": len(rows)}
             entry = Entry(self._lab, connection, RESTORED, SYSTEM, facts)
@@ -113,6 +112,15 @@ class Rebinding:
         query = select(table).where(*conditions).order_by(*table.primary_key.columns)
         with self._lab.reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _stream(self, table: Table) -> Iterator[list[Row]]:
+        """Yield a table's rows in batches, as they were when the first was read."""
+        query = select(table).order_by(*table.primary_key.columns)
+        with self._lab.reading() as connection:
+            streaming = connection.execution_options(yield_per=_ROWS_PER_ENTRY)
+            found = streaming.execute(query).mappings()
+            for some in found.partitions(_ROWS_PER_ENTRY):
+                yield [dict(row) for row in some]
 
     def _sign_models(self) -> None:
         """Sign each model by the new key, and keep the new signatures as objects."""

@@ -26,6 +26,7 @@ from freehold.errors import NotFound
 from freehold.evidence import keys
 from freehold.evidence.proofs import Opened, Receipt, TlogProof, pointer
 from freehold.evidence.tiles import TileReader, rebuild
+from freehold.evidence.witnessing import WITNESSES
 from freehold.lab.schema import (
     approvals,
     candidates,
@@ -53,13 +54,20 @@ def write_keys(bundle: Staging, taken: Snapshot) -> None:
 
 
 def write_ledger(bundle: Staging, taken: Snapshot) -> None:
-    """Write the ledger's head, tiles and entries as they were at the moment of the snapshot."""
+    """Write the ledger's head, tiles and entries as they were at the moment of the snapshot.
+
+    The export itself is the newest entry, so witnesses have seen at most an earlier head: what
+    they cosigned goes along, and the verifier checks that this ledger continues it.
+    """
     folder = bundle.root / LEDGER
     folder.mkdir()
     rebuild(folder, taken.entries(), taken.note)
     scratch = folder / ".scratch"
     if scratch.is_dir():
         scratch.rmdir()
+    for path in sorted((taken.lab.layout.keys / WITNESSES).glob("*.*")):
+        if path.suffix in (".vkey", ".checkpoint"):
+            bundle.copy(f"{LEDGER}/witnessed/{path.name}", path)
     before = taken.lab.layout.ledger / HISTORY
     if before.is_dir():
         shutil.copytree(before, bundle.root / HISTORY)
