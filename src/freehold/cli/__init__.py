@@ -13,6 +13,7 @@ from freehold.cli import (
     demo_verbs,
     lab_verbs,
     ledger_verbs,
+    lineage_verbs,
     model_verbs,
     people_verbs,
     release_verbs,
@@ -33,5 +34,6 @@ VERBS: tuple[Callable[[typer.Typer], None], ...] = (
     train_verbs.register,
     release_verbs.register,
     ledger_verbs.register,
+    lineage_verbs.register,
     bundle_verbs.register,
 )

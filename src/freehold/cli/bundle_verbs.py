@@ -42,9 +42,9 @@ def create(
     release: Annotated[
         str | None, typer.Option(help="Whose decisions get receipts; default: what serves now.")
     ] = None,
-    payloads: Annotated[
-        bool, typer.Option(help="Include texts, answers and names of people.")
-    ] = True,
+    without_payloads: Annotated[
+        bool, typer.Option("--without-payloads", help="Leave out texts, answers and names.")
+    ] = False,
 ) -> None:
     """Write weights, data, harness, settings and evidence into one folder."""
     from freehold.bundle.creating import create_bundle
@@ -57,7 +57,7 @@ def create(
             actor=session.acting(lab),
             task=task,
             release=release,
-            payloads=payloads,
+            payloads=not without_payloads,
             on_progress=progress,
         )
     facts = {
