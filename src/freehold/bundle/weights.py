@@ -191,7 +191,7 @@ def _write_terms(bundle: Staging, taken: Snapshot, one: Packed) -> None:
             continue
         name = f"sha256:{statement['text_sha256']}"
         if name not in inside and taken.lab.objects.path(name).exists():
-            # "where" is told for people ("package x 0.1: LICENSE"); a file's name must suit systems.
+            # "where" is told for people ("package x 0.1: LICENSE"); file names are for systems.
             told = statement["where"].rpartition("/")[2] or "LICENCE"
             file = "".join(c if c.isalnum() or c in "-._" else "-" for c in told)
             bundle.write(f"{one.folder}/licence/{file}", taken.lab.objects.get(name))
