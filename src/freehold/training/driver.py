@@ -115,9 +115,7 @@ def plan_run(
     return made, get_run(lab, made.run_id)
 
 
-def train_run(
-    lab: Lab, run_id: str, *, actor: str, on_event: OnEvent | None = None
-) -> RunRecord:
+def train_run(lab: Lab, run_id: str, *, actor: str, on_event: OnEvent | None = None) -> RunRecord:
     """Do a planned run, or go on with one that was stopped or killed, and seal the result.
 
     Raises LabBusy while another process drives the same run, Cancelled when it was asked to stop,
