@@ -14,10 +14,12 @@ import pytest
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, delete, insert, select, update
 
 from filled_lab import ROWS, Filled, fill
+from freehold.access.people import find_person
 from freehold.errors import IntegrityError
 from freehold.evidence.entries import Entry, row_key
 from freehold.evidence.founding import found_lab
 from freehold.evidence.sequencer import publish
+from freehold.evidence.statements import read_person_key, sign_statement
 from freehold.evidence.verification import Verification, verify_lab
 from freehold.lab import Lab, open_lab
 from freehold.lab.schema import (
@@ -29,6 +31,8 @@ from freehold.lab.schema import (
     ledger_checkpoints,
     ledger_entries,
     ledger_pending,
+    licence_records,
+    licence_signoffs,
     payloads,
     salts,
 )
@@ -373,6 +377,38 @@ def test_rows_of_a_running_evaluation_wait_for_their_root(copy: Lab) -> None:
         entry.update(COMMITTED["evaluations"].table, key, {"state": "running"})
         entry.close()
     assert where not in places(verify_lab(copy))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, None),
+        ({"reason": "other words"}, "does not hold"),
+        ({"signature": "— x AAAA\n"}, "does not hold"),
+        ({"principal_id": "prs_0"}, "none is trusted"),
+    ],
+)
+def test_a_signed_licence_sign_off_is_checked(
+    copy: Lab, template: Path, changes: dict[str, Any], what: str | None
+) -> None:
+    with copy.writing() as connection:
+        person = find_person(connection, "Ada Example")
+        entry = Entry(copy, connection, "licence.signed_off", person.principal_id)
+        record = dict.fromkeys(one.name for one in licence_records.columns) | {
+            "licence_id": "lic_1", "model_digest": "sha256:0", "reasons": '["unclear"]',
+        }  # fmt: skip
+        texts = ("statements", "terms", "facts", "verdict", "duties", "created_at", "created_by")
+        entry.insert(licence_records, record | dict.fromkeys(texts, "{}"))
+        said = {"licence_id": "lic_1", "reason": "read it"}
+        statement = {"model_digest": "sha256:0", "reasons": ["unclear"], "at": entry.at} | said
+        signer = read_person_key(template.parent / "ada.key", person)
+        row = {"signoff_id": "lso_1", "principal_id": person.principal_id, "created_at": entry.at}
+        row |= said | {"signature": sign_statement(statement, signer)}
+        entry.insert(licence_signoffs, row | changes)
+        entry.close()
+    faults = [str(fault) for fault in verify_lab(copy).faults]
+    assert len(faults) == (what is not None)
+    assert what is None or (what in faults[0] and faults[0].startswith("licence_signoffs/lso_1"))
 
 
 @pytest.mark.slow

@@ -37,13 +37,13 @@ def sign_statement(statement: Mapping[str, Any], signer: Signer) -> str:
     return signer.sign(_text(encode_text(dict(statement))))
 
 
-def check_statement(statement: str, signature: str, vkey: str) -> None:
+def check_statement(statement: str, signature: str, *vkeys: str) -> None:
     """Check a signature over a statement in its canonical form, as it stands in the database.
 
-    Raises IntegrityError where it is not that key's signature over that statement, InputError
-    where the key cannot be read.
+    Raises IntegrityError where none of the keys signed that statement, InputError where a key
+    cannot be read.
     """
-    open_note(_text(statement) + "\n" + signature, [Verifier.parse(vkey)])
+    open_note(_text(statement) + "\n" + signature, [Verifier.parse(one) for one in vkeys])
 
 
 def _text(statement: str) -> str:
