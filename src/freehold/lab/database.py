@@ -7,11 +7,13 @@ and never has to be thrown away half way. Every commit is flushed to the disk be
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -72,7 +74,20 @@ class Database:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of a SQLite file."""
+    """Return the URL of a SQLite file.
+
+    On a read-only file system (a mounted backup, an auditor's copy) SQLite cannot make the files
+    beside it that its log needs, so the file is opened as one that nobody changes. With a log that
+    was never folded in it stays closed: its last transactions would be missing.
+    """
+    log = Path(f"{path}-wal")
+    if path.is_file() and os.statvfs(path).f_flag & os.ST_RDONLY:
+        if log.is_file() and log.stat().st_size:
+            raise ReadOnlyLab(
+                f"{path} lies on a read-only file system and has an unfinished log beside it",
+                hint="Work on a copy: opening it there folds the log in.",
+            )
+        return f"sqlite:///file:{quote(str(path))}?mode=ro&immutable=1&uri=true"
     return f"sqlite:///{path}"
 
 
@@ -130,6 +145,11 @@ def _translated(url: str) -> Iterator[None]:
         text = str(error.orig)
         if "No space left" in text or "disk is full" in text:
             raise _as_lab_error(text, place) from error
+        if "malformed" in text or "not a database" in text:
+            raise LabError(
+                f"the database {place} is damaged: {text}",
+                hint="Keep a copy, then bring back the newest backup or restore a bundle.",
+            ) from error
         raise
 
 

@@ -6,12 +6,13 @@ query; Alembic itself is loaded only when there is a step to take.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 from freehold import __version__
 from freehold.errors import LabError, NewerLab
@@ -33,18 +34,27 @@ def create(database: Database) -> None:
     _upgrade(database)
 
 
-def bring_up_to_date(database: Database, layout: Layout) -> None:
-    """Take the missing steps, after a backup; refuse a lab written by a newer version."""
+def missing_steps(database: Database) -> bool:
+    """Return whether an older version wrote the database, so that opening the lab will migrate it.
+
+    Raises NewerLab when a newer version wrote it, LabError when it has none of our tables.
+    """
     with database.reading() as connection:
         revision = _revision(connection)
         if revision == HEAD:
-            return
+            return False
         if revision is not None and revision not in KNOWN:
             raise NewerLab(_newer(connection, revision))
     if revision is None:
-        raise LabError(f"{layout.root} has a database without Freehold's tables")
-    back_up(database, layout)
-    _upgrade(database)
+        raise LabError("the database has none of Freehold's tables")
+    return True
+
+
+def bring_up_to_date(database: Database, layout: Layout) -> None:
+    """Take the missing steps, after a backup; refuse a lab written by a newer version."""
+    if missing_steps(database):
+        back_up(database, layout)
+        _upgrade(database)
 
 
 def back_up(database: Database, layout: Layout) -> Path:
@@ -67,11 +77,16 @@ def back_up(database: Database, layout: Layout) -> Path:
             "a backup is made before each migration, and pg_dump is not installed",
             hint="Install PostgreSQL's client programs, or make a backup and migrate by hand.",
         )
+    # The program wants a URL without SQLAlchemy's driver, and no password where others can read it.
+    url = make_url(database.url)
+    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    secret = {"PGPASSWORD": str(url.password)} if url.password else {}
     done = subprocess.run(  # noqa: S603 - the program is pg_dump, the URL the lab's own setting
-        [program, "--format=custom", f"--file={target}", database.url],
+        [program, "--format=custom", f"--file={target}", plain],
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | secret,
     )
     if done.returncode != 0:
         raise LabError(f"pg_dump failed, nothing was migrated: {done.stderr.strip()}")

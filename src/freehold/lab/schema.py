@@ -66,6 +66,7 @@ def _version() -> Column[int]:
 # ── the lab itself ──────────────────────────────────────────────────────────────────────────────
 
 lab_info = Table("lab_info", metadata, _key("key"), _text("value"))
+ERASURES_UNFINISHED = "erasures_unfinished"  # a key there: erasures whose files still stand
 
 leases = Table(
     "leases",

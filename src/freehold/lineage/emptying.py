@@ -19,6 +19,7 @@ from freehold.evidence.entries import Entry
 from freehold.lab.opened import Lab
 from freehold.lab.schema import (
     COMMITTED,
+    ERASURES_UNFINISHED,
     ROOTED,
     assignments,
     erasures,
@@ -33,7 +34,6 @@ from freehold.records.ids import new_id
 
 ITEMS_AT_ONCE = 200
 _ROWS_PER_ENTRY = 150
-_UNFINISHED = "erasures_unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def empty_items(lab: Lab, item_ids: Sequence[str], order: Order, reach: Reach) -
 
 def unfinished(connection: Connection) -> list[str]:
     """Return the erasures whose files have still to be removed."""
-    query = select(lab_info.c.value).where(lab_info.c.key == _UNFINISHED)
+    query = select(lab_info.c.value).where(lab_info.c.key == ERASURES_UNFINISHED)
     marked = connection.execute(query).scalar()
     return [] if marked is None else list(decode(marked))
 
@@ -158,7 +158,7 @@ def _remains(
 
 
 def _mark(connection: Connection, erasure_ids: Sequence[str]) -> None:
-    connection.execute(delete(lab_info).where(lab_info.c.key == _UNFINISHED))
+    connection.execute(delete(lab_info).where(lab_info.c.key == ERASURES_UNFINISHED))
     if erasure_ids:
         value = encode_text(list(erasure_ids))
-        connection.execute(insert(lab_info).values(key=_UNFINISHED, value=value))
+        connection.execute(insert(lab_info).values(key=ERASURES_UNFINISHED, value=value))
