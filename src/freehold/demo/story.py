@@ -91,9 +91,26 @@ def _tell_all(loop: Loop) -> None:
 
 
 def _show(loop: Loop, verdict: VerdictRecord, name: str) -> None:
-    for line in report_page(loop.lab, verdict.verdict_id).splitlines():
+    page = report_page(loop.lab, verdict.verdict_id)
+    for line in _without_case_ids(page):
         loop.narrator.say(line)
+    loop.narrator.say(f"the whole page: freehold gate report {verdict.verdict_id}")
     loop.note(**{name: verdict.verdict, f"{name}_digest": verdict.verdict_digest})
+
+
+def _without_case_ids(page: str) -> list[str]:
+    """Return the page's verdict, primary figures and warnings; ids and digests stay on the page."""
+    kept: list[str] = []
+    listing = False
+    for line in page.partition("\nFACTS")[0].splitlines():
+        if line.startswith(("STRENGTH", "FIGURES")):
+            listing = True
+        elif line.startswith("WARNINGS"):
+            listing = False
+        named = line.split()[:1]
+        if not listing and named not in (["wins"], ["losses"]) and "case_" not in line:
+            kept.append(line)
+    return [line for line in kept if line.strip() and "the verdict's record" not in line]
 
 
 def _release_and_prove(loop: Loop, verdict: VerdictRecord) -> None:
@@ -143,9 +160,14 @@ def _leave(loop: Loop) -> None:
         made = create_bundle(loop.lab, target, actor=loop.engineer, on_progress=on_progress)
     seconds = time.monotonic() - started
     loop.narrator.say(f"{target}: {made.files} files, {made.size / 1e6:.1f} MB, {seconds:.1f} s")
-    report = _verify_in_clean_process(target)
-    for line in report.splitlines():
-        loop.narrator.say(line)
+    report = _verify_in_clean_process(target).splitlines()
+    passed = [line for line in report if line.startswith("ok ")]
+    loop.narrator.say(f"python -I -S verify.py: {len(passed)} checks ok, among them")
+    for line in passed[:4]:
+        loop.narrator.say(f"  {line.removeprefix('ok').strip()}")
+    for line in report:
+        if not line.startswith("ok "):
+            loop.narrator.say(line)
     loop.note(bundle=str(target), bundle_files=made.files, bundle_bytes=made.size)
 
 

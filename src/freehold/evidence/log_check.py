@@ -231,8 +231,9 @@ def check_files(lab: Lab, log: LogCheck, verifier: Verifier, found: Findings) ->
         )
     elif known != head.root:
         found.fault("ledger/checkpoint", f"its root at {head.size} is not the one in the database")
-    # A publisher that was stopped leaves files of the head that it was about to show.
-    coming = needed_files(max(log.size, head.size))
+    # Publishers that were stopped leave files of the heads that they were about to show.
+    ahead = [size for size in log.roots if size > head.size]
+    coming = set().union(*(needed_files(size) for size in [*ahead, max(log.size, head.size)]))
     for fault in check.faults:
         if not (fault.kind == "extra" and fault.path in coming):
             at = "" if fault.index is None else f" at {fault.index}"
