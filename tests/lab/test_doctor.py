@@ -113,7 +113,7 @@ def leave_an_erasure_unfinished(lab: Lab) -> None:
         (come_from_the_future, "database", "fail", "Install version 9.1.0", "Install the version"),
         (leave_an_entry_waiting, "ledger", "warn", "1 ledger entries wait", "publishes them"),
         (leave_a_run_unfinished, "unfinished", "warn", "1 runs over files", "same command again"),
-        (leave_an_erasure_unfinished, "erasures", "fail", "was cut off", "erase --finish"),
+        (leave_an_erasure_unfinished, "erasures", "fail", "was cut off", "freehold erase"),
     ],
 )
 def test_each_trouble_is_named_with_what_to_do(

@@ -75,6 +75,7 @@ def leave_traces(lab: Lab) -> None:
         lab.layout.scratch / "runs" / "planning-0" / "rows.jsonl",
         lab.layout.scratch / "sorted-texts",
         lab.layout.documents / "case.html",
+        lab.layout.payloads / "datasets" / ".desk.parquet.0.part",
     )
     for path in traces:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -278,7 +278,9 @@ def _erasures(lab: Lab) -> Check:
         waiting = connection.execute(query).scalar()
     if waiting is not None:
         what = "an erasure was cut off: its files, or old pages of the database, still stand"
-        return Check("erasures", "fail", what, "Finish it: freehold erase --finish")
+        return Check(
+            "erasures", "fail", what, "Give the same `freehold erase` again: it does the rest."
+        )
     return Check("erasures", "ok", "no erasure waits to be finished")
 
 

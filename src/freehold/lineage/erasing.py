@@ -173,6 +173,8 @@ def _files_to_remove(
     for part in pieces(item_ids):
         query = select(payloads.c.payload_id).where(payloads.c.item_id.in_(part))
         wanted += [lab.payloads.path(one) for one in connection.execute(query).scalars()]
+    # What a killed process had half written of a payload or a rendering.
+    wanted += [one for one in files_below(lab.layout.payloads) if one.name.endswith(".part")]
     wanted += _work_folders(lab, connection, reach)
     # Rendered pages can be made again; a backup holds everything that was there when it was made.
     wanted += [*files_below(lab.layout.documents), *files_below(lab.layout.backups)]
