@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from freehold import __version__
 from freehold.bundle.card import write_cards
 from freehold.bundle.frozen import write_datasets, write_suites
 from freehold.bundle.layout import FORMAT_PAGE, STATE, STATE_FORMAT, STATE_RECORD, VERIFIER
@@ -42,6 +41,7 @@ from freehold.lab.opened import Lab
 from freehold.lab.schema import COMMITTED, ROOTED, exports, items, models, objects, payloads
 from freehold.records.clock import now
 from freehold.records.ids import new_id
+from freehold.version import __version__
 
 OnProgress = Callable[[int, int], None]
 

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.lab import Lab
+    from freehold.lab.doctor import Examination
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command("init")(init)
     app.command("status")(status)
+    app.command("doctor")(doctor)
 
 
 def init(
@@ -52,6 +54,25 @@ def status(context: typer.Context) -> None:
     with session.lab() as lab:
         facts = lab_status(lab)
     session.show(facts, lambda console: _render_status(console, session, facts))
+
+
+def doctor(
+    context: typer.Context,
+    mend: Annotated[bool, typer.Option("--fix", help="Do what is harmless; data is safe.")] = False,
+) -> None:
+    """Examine the lab: files, keys, database, space, leftovers; say what to do."""
+    from dataclasses import asdict
+
+    from freehold.errors import LabError
+    from freehold.lab.doctor import examine, fix
+
+    session = session_of(context)
+    done = fix(session.directory) if mend else []
+    found = examine(session.directory)
+    record = {"state": found.state, "fixed": done, "checks": [asdict(c) for c in found.checks]}
+    session.show(record, lambda console: _render_examination(console, found, done))
+    if found.state == "fail":
+        raise typer.Exit(LabError.exit_code)
 
 
 def lab_status(lab: Lab) -> dict[str, Any]:
@@ -91,6 +112,17 @@ def lab_status(lab: Lab) -> dict[str, Any]:
             "pending": pending_count(lab),
         },
     }
+
+
+def _render_examination(console: Console, found: Examination, done: list[str]) -> None:
+    for line in done:
+        console.print(f"  [green]fixed[/green]  {escape(line)}")
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for check in found.checks:
+        mark = f"[{colours[check.state]}]{check.state:<4}[/]"
+        console.print(f"  {mark}  {escape(check.name)}: {escape(check.what)}", soft_wrap=True)
+        if check.todo:
+            console.print(f"        [dim]next[/dim]  {escape(check.todo)}", soft_wrap=True)
 
 
 def _welcome(console: Console, facts: dict[str, str]) -> None:

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli.ledger_verbs import ledger
-from freehold.cli.render import escape, print_facts
+from freehold.cli.render import escape, print_facts, short
 from freehold.cli.session import session_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.lineage.erasing import ErasureReport
+    from freehold.lineage.tracing import Node
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     ledger.command("prove")(prove)
+    app.command("trace")(trace)
     app.command("replay")(replay)
     app.command("erase")(erase)
 
@@ -48,6 +50,29 @@ def prove(
         "receipt": str(out),
     }
     session.show(facts, lambda console: print_facts(console, facts))
+
+
+def trace(
+    context: typer.Context,
+    record: Annotated[
+        str, typer.Argument(help="Any id: decision, item, review, dataset, run, model, release …")
+    ],
+    most: Annotated[int, typer.Option(help="How many of a kind are shown.")] = 8,
+) -> None:
+    """Show what a record came from, and what came of it: in both directions, to the end."""
+    from freehold.lineage.tracing import trace as trace_record
+
+    session = session_of(context)
+    with session.lab() as lab:
+        found = trace_record(lab, record, most=most)
+
+    def render(console: Console) -> None:
+        console.print("[bold]came from[/bold]")
+        _render_node(console, found.origins, 1)
+        console.print("[bold]led to[/bold]")
+        _render_node(console, found.results, 1)
+
+    session.show(found.record(), render)
 
 
 def replay(
@@ -103,6 +128,18 @@ def erase(
             plan_only=plan,
         )
     session.show(asdict(report), lambda console: _render_erasure(console, report))
+
+
+def _render_node(console: Console, node: Node, depth: int) -> None:
+    facts = ", ".join(f"{name} {value}" for name, value in node.facts.items() if value)
+    relation = f"{node.relation}: " if node.relation else ""
+    again = " (see above)" if node.repeated else ""
+    line = f"{'  ' * depth}{relation}{node.kind} {short(node.id)}{again}  {facts}"
+    console.print(escape(line), soft_wrap=True, highlight=False)
+    for branch in node.branches:
+        _render_node(console, branch, depth + 1)
+    for name, count in node.left_out:
+        console.print(f"{'  ' * (depth + 1)}… and {count} more: {escape(name)}")
 
 
 def _render_erasure(console: Console, report: ErasureReport) -> None:

@@ -13,11 +13,11 @@ from typing import Annotated
 
 import typer
 
-from freehold import __version__
 from freehold.cli import VERBS
 from freehold.cli.render import print_error
 from freehold.cli.session import Session
 from freehold.errors import Cancelled, FreeholdError
+from freehold.version import __version__
 
 app = typer.Typer(
     name="freehold",

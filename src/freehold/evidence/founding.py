@@ -6,12 +6,12 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from freehold import __version__
 from freehold.evidence.entries import SYSTEM, Entry
 from freehold.evidence.keys import log_verifier, make_keys
 from freehold.evidence.sequencer import publish
 from freehold.lab.opened import Lab, init_lab
 from freehold.lab.schema import ledger_entries, ledger_pending
+from freehold.version import __version__
 
 
 def found_lab(root: Path, *, name: str = "", database: str = "") -> Lab:

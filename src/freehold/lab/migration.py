@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, make_url, text
 
-from freehold import __version__
 from freehold.errors import LabError, NewerLab
 from freehold.lab.atomic import storage_errors
 from freehold.lab.database import Database
 from freehold.lab.layout import Layout
 from freehold.records.clock import now
+from freehold.version import __version__
 
 if TYPE_CHECKING:
     from alembic.config import Config

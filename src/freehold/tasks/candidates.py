@@ -18,7 +18,6 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError as RowExists
 
-from freehold import __version__
 from freehold.canonical.json import decode, digest, encode_text, to_ppb
 from freehold.errors import InputError, NotFound, Refused
 from freehold.evidence.entries import Entry
@@ -33,6 +32,7 @@ from freehold.runtimes.secret import Secret
 from freehold.tasks.answering import DEFAULT_THRESHOLD
 from freehold.tasks.contract import recorded_task, register_task
 from freehold.tasks.definition import Task
+from freehold.version import __version__
 
 FORMAT = "freehold-candidate/1"
 REMOTE = "openai_http"

@@ -22,7 +22,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import freehold
 from freehold.canonical.json import digest
 from freehold.errors import IntegrityError, MissingExtra, SettingsError
 from freehold.models.manifest import build_manifest
@@ -47,6 +46,7 @@ from freehold.training.tokens import (
     prepare,
     prepare_bytes,
 )
+from freehold.version import __version__
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -204,7 +204,7 @@ def lock_of(ready: Ready) -> dict[str, Any]:
         "trainer": _trainer(ready),
         "seeds": ready.seeds,
         "packages": {name: _version(name) for name in PACKAGES},
-        "freehold": freehold.__version__,
+        "freehold": __version__,
         "machine": machine(ready.threads),
     }
 
