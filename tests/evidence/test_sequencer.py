@@ -19,7 +19,7 @@ from freehold.evidence.entries import Entry
 from freehold.evidence.founding import found_lab, found_ledger
 from freehold.evidence.keys import log_verifier
 from freehold.evidence.notes import Checkpoint, open_note
-from freehold.evidence.people import add_person, make_person_key
+from freehold.evidence.people import acting_person, add_person, make_person_key
 from freehold.evidence.sequencer import (
     latest_checkpoint,
     pending_count,
@@ -151,6 +151,18 @@ def test_a_person_keeps_a_key_of_their_own(sqlite_lab: Lab, tmp_path: Path) -> N
     assert stored == vkey
     with pytest.raises(Conflict, match="has a key already"):
         make_person_key(sqlite_lab, "Ada", tmp_path / "second.key")
+
+
+def test_roles_are_granted_on_the_record(sqlite_lab: Lab) -> None:
+    """Adding a known person again grants what they lack, and acting under a name takes nothing."""
+    with sqlite_lab.writing() as connection:
+        first = acting_person(sqlite_lab, connection, "Ada")
+        granted = add_person(sqlite_lab, connection, "Ada", roles=("approver",))
+        again = acting_person(sqlite_lab, connection, "Ada")
+    assert (first.roles, granted.roles) == (("engineer",), ("engineer", "approver"))
+    assert again == granted
+    kinds = [decode(data)["kind"] for data in read_entries(sqlite_lab, 0, publish(sqlite_lab))]
+    assert kinds.count("person.roles_granted") == 1
 
 
 def test_founding_is_safe_to_repeat(tmp_path: Path) -> None:

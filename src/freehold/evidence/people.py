@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -27,26 +28,46 @@ from freehold.lab.schema import principals
 def add_person(
     lab: Lab, connection: Connection, name: str, *, roles: Sequence[str] = (), kind: str = "person"
 ) -> Person:
-    """Return the person of this name, added with a new pseudonym when there is none yet."""
+    """Return the person of this name, added with a new pseudonym when there is none yet.
+
+    Roles that a known person lacks are granted, on the record.
+    """
     unknown = [role for role in roles if role not in ROLES]
     if unknown:
         raise InputError(f"unknown role {unknown[0]!r}; known: {', '.join(ROLES)}")
     try:
-        return find_person(connection, name)
+        known = find_person(connection, name)
     except NotFound:
-        pass
+        return _add(lab, connection, name, tuple(roles), kind)
+    missing = tuple(role for role in roles if role not in known.roles)
+    return _grant(lab, connection, known, missing) if missing else known
+
+
+def _add(lab: Lab, connection: Connection, name: str, roles: tuple[str, ...], kind: str) -> Person:
     principal_id = new_pseudonym()
     entry = Entry(lab, connection, "person.added", SYSTEM, {"principal_id": principal_id})
     row = {"principal_id": principal_id, "kind": kind, "roles": ",".join(roles)}
     entry.insert(principals, {**row, "state": "active", "created_at": entry.at})
     entry.close()
     remember_name(connection, principal_id, name)
-    return Person(principal_id, name, kind, tuple(roles), None)
+    return Person(principal_id, name, kind, roles, None)
+
+
+def _grant(lab: Lab, connection: Connection, known: Person, missing: tuple[str, ...]) -> Person:
+    body = {"principal_id": known.principal_id, "granted": list(missing)}
+    entry = Entry(lab, connection, "person.roles_granted", SYSTEM, body)
+    roles = (*known.roles, *missing)
+    entry.update(principals, {"principal_id": known.principal_id}, {"roles": ",".join(roles)})
+    entry.close()
+    return replace(known, roles=roles)
 
 
 def acting_person(lab: Lab, connection: Connection, name: str | None = None) -> Person:
     """Return whoever acts: the person named, else the user of this operating-system account."""
-    return add_person(lab, connection, name or getpass.getuser(), roles=("engineer",))
+    try:
+        return find_person(connection, name or getpass.getuser())
+    except NotFound:
+        return add_person(lab, connection, name or getpass.getuser(), roles=("engineer",))
 
 
 def make_person_key(lab: Lab, name: str, path: Path) -> str:
