@@ -21,7 +21,7 @@ are a new wording, and every label made under the contract stays valid::
     rule = "hash"                          # hash, given, group or time
 
     [sampling]
-    uniform_percent = 40                   # how the review queue chooses, in shares of 100
+    uniform_percent = 20                   # how the review queue chooses, in shares of 100
 
 An unknown key is an error that names the file, the key and the nearest known one.
 """

@@ -29,9 +29,9 @@ class Wording:
 class Sampling:
     """By which chance the review queue chooses items of train; shares of 100."""
 
-    uniform_percent: int = 40
-    uncertain_percent: int = 30
-    disagreed_percent: int = 15
+    uniform_percent: int = 20
+    uncertain_percent: int = 40
+    disagreed_percent: int = 25
     novel_percent: int = 15
 
 
