@@ -6,17 +6,18 @@ it runs, so that ``freehold --help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from freehold.cli import VERBS
 from freehold.cli.render import print_error
 from freehold.cli.session import Session
-from freehold.errors import Cancelled, FreeholdError
+from freehold.errors import Cancelled, FreeholdError, InputError, StorageFull
 from freehold.version import __version__
 
 app = typer.Typer(
@@ -32,6 +33,15 @@ app = typer.Typer(
 for register in VERBS:
     register(app)
 
+# Typer carries a copy of click in newer versions: this is the class of whichever it uses.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"freehold {__version__}")
+        raise typer.Exit
+
 
 @app.callback()
 def _begin(
@@ -43,12 +53,14 @@ def _begin(
         str | None, typer.Option("--as", help="Who acts; default: this account's user.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback answers before a command is looked for
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
 ) -> None:
     context.obj = Session(lab, actor, as_json)
-    if version:
-        typer.echo(f"freehold {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:
@@ -57,15 +69,45 @@ def main() -> None:
     # Our process asks nobody anything; a command that fetches says so and lifts this itself.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    as_json = "--json" in arguments
     try:
-        app(args=arguments, standalone_mode=True)
+        code = app(args=arguments, standalone_mode=False)
+        if code == Cancelled.exit_code:
+            # Typer turns Ctrl-C into this exit code without a word.
+            raise Cancelled("stopped; what was acknowledged is safe")
     except FreeholdError as error:
-        print_error(error, as_json="--json" in arguments)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stopped = Cancelled("stopped; what was acknowledged is safe")
-        print_error(stopped, as_json="--json" in arguments)
-        sys.exit(stopped.exit_code)
+        code = _failed(error, as_json)
+    except _UsageError as error:
+        code = _failed(_misused(error), as_json) if as_json else _show_usage(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = _failed(_unusable(error), as_json)
+    sys.exit(code or 0)
+
+
+def _failed(error: FreeholdError, as_json: bool) -> int:
+    print_error(error, as_json=as_json)
+    return error.exit_code
+
+
+def _show_usage(error: Exception) -> int:
+    error.show()  # type: ignore[attr-defined]
+    return InputError.exit_code
+
+
+def _misused(error: Exception) -> InputError:
+    message = error.format_message()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "freehold"
+    return InputError(message, hint=f"`{command} -h` shows how it is called.")
+
+
+def _unusable(error: OSError) -> FreeholdError:
+    """Return what to say of a file that the user named and that cannot be used as meant."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"no space left while writing {error.filename}")
+    return InputError(f"{error.filename} cannot be used: {error.strerror}", hint="Check the path.")
 
 
 def _hoisted(arguments: list[str]) -> list[str]:

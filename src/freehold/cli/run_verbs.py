@@ -116,7 +116,9 @@ def run(
     task: Annotated[str, typer.Argument(help="A task of this lab.")],
     file: Annotated[Path, typer.Option("--input", help="CSV, JSONL, Parquet or XLSX.")],
     model: Annotated[str | None, typer.Option(help="Try a model of this lab (a trial).")] = None,
-    candidate: Annotated[str | None, typer.Option(help="Try a candidate (a trial).")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="Try a candidate: its name or id (a trial).")
+    ] = None,
     release: Annotated[
         str | None, typer.Option(help="A release; default: the current one.")
     ] = None,
@@ -130,6 +132,7 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
 ) -> None:
     """Run a task over a file. Interrupted, run the same command again: it goes on."""
+    from freehold.tasks.finding import find_candidate
     from freehold.workflows.rows import IngestOptions
     from freehold.workflows.run import RunOptions, run_task
 
@@ -140,15 +143,15 @@ def run(
         source=source,
         strict=strict,
     )
-    options = RunOptions(
-        model=model,
-        candidate=candidate,
-        release=release,
-        rows=rows,
-        output=output,
-        format=format_,
-    )
     with session.lab() as lab, session.progress(f"running {task}") as on_progress:
+        options = RunOptions(
+            model=model,
+            candidate=find_candidate(lab, candidate).candidate_id if candidate else None,
+            release=release,
+            rows=rows,
+            output=output,
+            format=format_,
+        )
         actor = session.acting(lab)
         report = run_task(lab, task, file, actor=actor, options=options, on_progress=on_progress)
     session.show(asdict(report), lambda console: _render_report(console, report))
