@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from freehold.canonical.json import decode
 from freehold.errors import InputError, NotFound
 from freehold.lab.opened import Lab
-from freehold.lab.schema import candidates
+from freehold.lab.schema import candidates, runs
 
 _LEAST_DIGITS = 8
 
@@ -43,9 +44,13 @@ def list_candidates(lab: Lab, task: str | None = None) -> list[CandidateRecord]:
 def find_candidate(lab: Lab, reference: str) -> CandidateRecord:
     """Return a candidate by id, eight or more first digits of it, or name (the newest).
 
+    RUN/NAME is what the newest finished run of that name made, even where an earlier run had made
+    the very same candidate, which keeps its first name.
+
     Raises NotFound listing the newest names, InputError when the digits fit several.
     """
     everyone = list_candidates(lab)
+    reference = _made_by_run(lab, reference) or reference
     named = [one for one in everyone if reference in (one.name, one.candidate_id)]
     if named:
         return named[-1]
@@ -61,3 +66,14 @@ def find_candidate(lab: Lab, reference: str) -> CandidateRecord:
         f"no candidate {reference!r}; the newest are: {known}",
         hint="`freehold candidates list` shows all of them.",
     )
+
+
+def _made_by_run(lab: Lab, reference: str) -> str | None:
+    run, slash, name = reference.partition("/")
+    if not slash:
+        return None
+    query = select(runs.c.record).where(runs.c.name == run, runs.c.state == "done")
+    with lab.reading() as connection:
+        record = connection.execute(query.order_by(runs.c.ended_at.desc()).limit(1)).scalar()
+    made: str | None = decode(record)["candidates"].get(name) if record else None
+    return made
