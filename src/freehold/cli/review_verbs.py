@@ -109,10 +109,13 @@ def queue(
 ) -> None:
     """Put waiting items into the queue: uncertain, disagreed, novel and at least 20 % by lot."""
     from freehold.review.queue import Filling, fill_queue
+    from freehold.tasks.finding import find_candidate
 
     session = session_of(context)
-    filling = Filling(count, split, tuple(candidate or ()), show, reviewers=reviewers)
     with session.lab() as lab:
+        judging = tuple(find_candidate(lab, one).candidate_id for one in candidate or ())
+        shown = find_candidate(lab, show).candidate_id if show else None
+        filling = Filling(count, split, judging, shown, reviewers=reviewers)
         filled = fill_queue(lab, task, filling, actor=session.acting(lab))
     record = {**asdict(filled), "by_stream": dict(filled.by_stream)}
     session.show(record, lambda console: print_facts(console, record))
