@@ -11,7 +11,8 @@ from freehold.lab import Lab
 from freehold.lab.schema import decisions
 from freehold.models.intake import seal_model
 from freehold.registry.releases import Release, promote
-from freehold.review.submitting import Submission, submit_review
+from freehold.review.submission import Submission
+from freehold.review.submitting import submit_review
 from freehold.tasks.contract import load_task
 from freehold.workflows.run import RunOptions, run_task
 from gated_labs import WORDS

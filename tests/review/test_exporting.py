@@ -21,7 +21,8 @@ from freehold.records.spaces import Choice, Labels, Number, Space
 from freehold.review.exporting import export_reviews
 from freehold.review.importing import import_reviews
 from freehold.review.queue import Filling, fill_queue, next_items
-from freehold.review.submitting import Submission, submit_review
+from freehold.review.submission import Submission
+from freehold.review.submitting import submit_review
 from freehold.tasks.contract import Task, write_task
 from freehold.tasks.splits import SplitRule
 from review_files import ON_SQLITE, OPTIONS, texts

@@ -6,7 +6,8 @@ from typing import Any
 from freehold.lab import Lab
 from freehold.review.figures import review_stats
 from freehold.review.queue import Filling, fill_queue
-from freehold.review.submitting import Submission, submit_review
+from freehold.review.submission import Submission
+from freehold.review.submitting import submit_review
 from review_files import texts
 
 Make = Callable[..., Any]

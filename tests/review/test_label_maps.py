@@ -15,7 +15,8 @@ from freehold.records.spaces import Choice, Labels, Space
 from freehold.review.label_maps import apply_label_map
 from freehold.review.labels import current_labels
 from freehold.review.queue import Filling, fill_queue, next_items
-from freehold.review.submitting import Submission, submit_review
+from freehold.review.submission import Submission
+from freehold.review.submitting import submit_review
 from freehold.tasks.contract import Task, load_task, task_path, write_task
 from freehold.tasks.splits import SplitRule
 from review_files import ON_SQLITE, texts

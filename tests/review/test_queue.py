@@ -15,7 +15,8 @@ from freehold.lab.schema import assignments, reviews
 from freehold.review.estimation import quality_estimate, weighted_share
 from freehold.review.queue import Filling, Offer, fill_queue, next_items
 from freehold.review.selection import Mix
-from freehold.review.submitting import Submission, submit_review
+from freehold.review.submission import Submission
+from freehold.review.submitting import submit_review
 from freehold.tasks.contract import Task
 from review_files import ON_SQLITE, texts
 

@@ -12,9 +12,8 @@ from freehold.evidence.verification import verify_lab
 from freehold.lab import Lab
 from freehold.records.spaces import Labels, Number
 from freehold.review.labels import current_labels, label_history
+from freehold.review.submission import UNRECORDED, Submission
 from freehold.review.submitting import (
-    UNRECORDED,
-    Submission,
     adjudicate,
     conflict_of,
     review_history,

@@ -164,7 +164,8 @@ def submit(
     ] = False,
 ) -> None:
     """Give one verdict, as the person named by --as."""
-    from freehold.review.submitting import Submission, adjudicate, submit_review
+    from freehold.review.submission import Submission
+    from freehold.review.submitting import adjudicate, submit_review
     from freehold.tasks.contract import load_task
 
     session = session_of(context)

@@ -15,7 +15,7 @@ from freehold.errors import InputError
 from freehold.records.spaces import Labels, Number
 from freehold.review.records import ImportOptions, Told, check_value
 from freehold.review.settling import HISTORICAL, LIVE
-from freehold.review.submitting import UNRECORDED
+from freehold.review.submission import UNRECORDED
 from freehold.tabular import BadRow, Row, Table
 from freehold.tabular.label_studio import (
     Annotation,

@@ -7,7 +7,7 @@ review that comes of it carries stream, chance, population and policy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,22 +17,12 @@ from freehold.canonical.json import decode
 from freehold.errors import Conflict, InputError, NotFound
 from freehold.lab.schema import assignments, items, reviews
 from freehold.records.clock import now
+from freehold.review.submission import Selection, Submission
 
 if TYPE_CHECKING:
-    from freehold.review.submitting import Submission
     from freehold.tasks.contract import Task
 
 LEASE_MINUTES = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """How an item came to be reviewed. All None where nobody chose it: it was brought along."""
-
-    stream: str | None
-    propensity_ppb: int | None
-    population: str | None
-    policy: str | None
 
 
 def take_assignments(

@@ -24,7 +24,8 @@ from freehold.review.annotations import FileOfAnnotations
 from freehold.review.labels import Settled
 from freehold.review.records import ImportOptions, ReviewFile, Told
 from freehold.review.settling import HISTORICAL
-from freehold.review.submitting import UNRECORDED, Submission, record_reviews
+from freehold.review.submission import UNRECORDED, Submission
+from freehold.review.submitting import record_reviews
 from freehold.review.tables import TableOfReviews
 from freehold.tabular import BadRow
 from freehold.tasks.contract import Task, load_task, register_task

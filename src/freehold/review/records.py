@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 from freehold.errors import InputError, SettingsError
 from freehold.records.spaces import Number, Space
-from freehold.review.assignments import Selection
 from freehold.review.settling import ANSWER_KEY, HISTORICAL, LIVE
-from freehold.review.submitting import UNRECORDED
+from freehold.review.submission import UNRECORDED, Selection
 from freehold.tabular import BadRow, Table
 from freehold.workflows.rows import DEFAULT_SENSITIVITY
 

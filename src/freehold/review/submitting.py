@@ -22,43 +22,15 @@ from freehold.evidence.entries import Entry
 from freehold.lab.opened import Lab
 from freehold.lab.schema import decisions, items, principals, reviews
 from freehold.records.ids import new_id
-from freehold.review.assignments import Selection, finish_assignment
+from freehold.review.assignments import finish_assignment
 from freehold.review.labels import WHOLE, Settled, settle_items
-from freehold.review.settling import ADJUDICATION, ANSWER_KEY, HISTORICAL, KINDS, LIVE
+from freehold.review.settling import ADJUDICATION, ANSWER_KEY, HISTORICAL, KINDS
+from freehold.review.submission import UNRECORDED, VERDICTS, Selection, Submission
 
 if TYPE_CHECKING:
     from freehold.tasks.contract import Task
 
-VERDICTS = ("accept", "correct", "reject", "skip")
-UNRECORDED = "unrecorded"
-"""Stands among the shown decisions where something was shown that this lab holds no record of."""
 _MOST_IN_AN_ENTRY = 100  # reviews; with their labels and what they supersede, 400 rows
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What one reviewer says about one item.
-
-    `value` is checked by the task's space. `shown_decisions` are ids of what was on the screen, or
-    `UNRECORDED`. `source` and `external_id` name an imported review in the file it came from;
-    `unnamed` says that this file does not tell who decided. `authentication` says how the lab knows
-    who the reviewer is.
-    """
-
-    item_id: str
-    verdict: str
-    value: Any = None
-    path: str = WHOLE
-    shown_decisions: tuple[str, ...] = ()
-    kind: str = LIVE
-    reason: str | None = None
-    milliseconds_spent: int | None = None
-    selection: Selection | None = None
-    assignment_id: str | None = None
-    authentication: str = "asserted"
-    source: str | None = None
-    external_id: str | None = None
-    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from freehold.errors import InputError
-from freehold.review.assignments import Selection
 from freehold.review.records import ImportOptions, Told, check_value, shown_by
 from freehold.review.settling import HISTORICAL, KINDS
-from freehold.review.submitting import VERDICTS
+from freehold.review.submission import VERDICTS, Selection
 from freehold.tabular import SYNONYMS, BadRow, Row, Table, find_columns, open_table
 from freehold.tasks.contract import Task
 from freehold.workflows.rows import ROLES as ITEM_ROLES
