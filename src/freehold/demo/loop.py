@@ -272,7 +272,7 @@ def release(loop: Loop, verdict: VerdictRecord) -> Any:
         verdict.candidate_id,
         task=loop.plan.task,
         actor=loop.engineer,
-        reason="won the gate",
+        reason=f"the gate says: {verdict.verdict}",
     )
 
 
