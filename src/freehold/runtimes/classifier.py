@@ -42,7 +42,7 @@ class ZeroShotScorer:
     def stream(self, texts: Sequence[str]) -> Iterator[ScoredBatch]:
         """Yield answers batch by batch."""
         for batch in self._encoder.stream(texts):
-            cosines = batch.vectors.astype("float64") @ self._options.T.astype("float64")
+            cosines = batch.times(self._options.T)
             if self._question.kind == "labels":
                 cosines = cosines - float(ZERO_SHOT_LABEL_COSINE)
             shares = probabilities(cosines, self._question.kind, ZERO_SHOT_TEMPERATURE)
@@ -98,7 +98,7 @@ class HeadScorer:
         weight = self._head.weight.T.astype("float64")
         bias = self._head.bias.astype("float64")
         for batch in self._encoder.stream(texts):
-            logits = batch.vectors.astype("float64") @ weight + bias
+            logits = batch.times(weight) + bias
             shares = probabilities(logits, self._pack.kind, self._pack.temperature)
             calibrated = self._pack.calibrated_on > 0
             yield answered(batch, self._question, shares, calibrated=calibrated)

@@ -63,6 +63,20 @@ class Embedded:
     failures: dict[int, str]
     execution: Execution
 
+    def times(self, matrix: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return the vectors times `matrix` [hidden, columns], in float64, as [texts, columns].
+
+        By torch, which `Encoder.stream` holds to one thread: NumPy would start threads of its own,
+        which take the cores from the next batches (a seventh of a run on two cores), and its last
+        bits depend on how many there are.
+        """
+        import numpy as np
+        import torch
+
+        left, right = (np.asarray(one, dtype=np.float64) for one in (self.vectors, matrix))
+        product: NDArray[np.float64] = (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
+        return product
+
 
 class Encoder:
     """A loaded encoder. Safe to use from several threads; holds no state between calls."""

@@ -115,7 +115,7 @@ class EstimatorScorer:
 
         pack, tensors = self._estimator.pack, self._estimator.tensors
         for batch in encoder.stream(texts):
-            logits = batch.vectors.astype("float64") @ tensors["weight"].T + tensors["bias"]
+            logits = batch.times(tensors["weight"].T) + tensors["bias"]
             shares = probabilities(logits, pack.kind, pack.temperature)
             yield answered(batch, self._question, shares, calibrated=self._calibrated)
 
