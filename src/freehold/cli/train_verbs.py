@@ -147,7 +147,8 @@ def render_run(console: Console, run: RunRecord) -> None:
     if run.record:
         print_facts(console, {"seconds": run.record["seconds"]["all"]})
     for name, candidate in run.candidates.items():
-        console.print(f"  candidate [bold]{escape(run.name)}/{escape(name)}[/bold]  {candidate}")
+        line = f"  candidate [bold]{escape(run.name)}/{escape(name)}[/bold]  {candidate}"
+        console.print(line, soft_wrap=True)
     if run.state == "done":
         console.print("Next: freehold evaluate CANDIDATE --suite SUITE")
 
