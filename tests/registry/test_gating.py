@@ -104,6 +104,14 @@ def test_the_verdicts(either_desk: Desk) -> None:
     assert verify_lab(desk.lab).faults == ()
 
 
+def test_judging_the_same_once_more_has_its_page_too(desk: Desk) -> None:
+    desk.plan()
+    good, poor = desk.bench.candidate("good"), desk.bench.candidate("poor", ("loan",))
+    first, again = desk.judged(good, poor), desk.judged(good, poor)
+    assert first.verdict_id != again.verdict_id
+    assert report_page(desk.lab, again.verdict_id) == report_page(desk.lab, first.verdict_id)
+
+
 def test_the_first_champion_is_the_best_baseline_evaluated(desk: Desk) -> None:
     desk.plan()
     good = desk.bench.candidate("good")

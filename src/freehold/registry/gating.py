@@ -174,8 +174,9 @@ def list_verdicts(lab: Lab, task: str | None = None) -> list[VerdictRecord]:
 def report_page(lab: Lab, verdict_id: str) -> str:
     """Return the one page that the approver reads. Raises NotFound."""
     with lab.reading() as connection:
+        judged = read_verdict(connection, verdict_id).verdict_digest
         name = connection.execute(
-            select(objects.c.digest).where(objects.c.purpose == _purpose(verdict_id))
+            select(objects.c.digest).where(objects.c.purpose == _purpose(judged))
         ).scalar()
     if name is None:
         raise NotFound(f"no report of verdict {verdict_id!r} in this lab")
@@ -296,7 +297,7 @@ def _keep(
     page = lab.objects.put(render_report(verdict).encode())
     own = {name: arm.evaluations[fixed.plan.suite] for name, arm in (("old", old), ("new", new))}
     with lab.writing() as connection:
-        record_objects(lab, connection, {page: _purpose(verdict_id)}, actor)
+        record_objects(lab, connection, {page: _purpose(verdict.digest)}, actor)
         body = {"verdict_id": verdict_id, "candidate_id": new.origin.candidate_id}
         body |= {"verdict_digest": verdict.digest, "verdict": verdict.outcome, "report": page}
         entry = Entry(lab, connection, "candidate.judged", actor, body)
@@ -321,8 +322,9 @@ def _keep(
     return verdict_id
 
 
-def _purpose(verdict_id: str) -> str:
-    return f"gate report of verdict {verdict_id}"
+def _purpose(verdict_digest: str) -> str:
+    # By the digest, not the id: judging the same once more gives the very same page.
+    return f"gate report of {verdict_digest}"
 
 
 def _checked(connection: Connection, row: RowMapping) -> VerdictRecord:
