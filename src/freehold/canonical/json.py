@@ -91,17 +91,23 @@ def from_ppb(parts: int) -> float:
 
 
 def _is_plain(value: Any) -> bool:
+    # Loops instead of all(): this is on the way of every row and entry, and a third faster so.
     kind = type(value)
-    if kind is str or value is None or kind is bool:
+    if kind is dict:
+        for key, inner in value.items():  # names of database columns are a subclass of str
+            if not isinstance(key, str) or not key.isascii():
+                return False
+            if type(inner) is not str and not _is_plain(inner):
+                return False
         return True
     if kind is int:
         return bool(-_SAFE_INTEGER <= value <= _SAFE_INTEGER)
-    if kind is dict:
-        return all(  # names of database columns are a subclass of str
-            isinstance(key, str) and key.isascii() and (type(inner) is str or _is_plain(inner))
-            for key, inner in value.items()
-        )
-    return kind is list and all(map(_is_plain, value))
+    if kind is list:
+        for inner in value:  # noqa: SIM110
+            if not _is_plain(inner):
+                return False
+        return True
+    return kind is str or value is None or kind is bool
 
 
 def _refuse_inexact(value: Any, path: str) -> None:
