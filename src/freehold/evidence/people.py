@@ -23,6 +23,7 @@ from freehold.evidence.notes import Signer
 from freehold.lab.atomic import write_atomically
 from freehold.lab.opened import Lab
 from freehold.lab.schema import principals
+from freehold.lab.sequences import take_number
 
 
 def add_person(
@@ -35,12 +36,21 @@ def add_person(
     unknown = [role for role in roles if role not in ROLES]
     if unknown:
         raise InputError(f"unknown role {unknown[0]!r}; known: {', '.join(ROLES)}")
-    try:
-        known = find_person(connection, name)
-    except NotFound:
+    known = _known(connection, name)
+    if known is None:
+        take_number(connection, "people")  # two that add one name at once: the second finds it
+        known = _known(connection, name)
+    if known is None:
         return _add(lab, connection, name, tuple(roles), kind)
     missing = tuple(role for role in roles if role not in known.roles)
     return _grant(lab, connection, known, missing) if missing else known
+
+
+def _known(connection: Connection, name: str) -> Person | None:
+    try:
+        return find_person(connection, name)
+    except NotFound:
+        return None
 
 
 def _add(lab: Lab, connection: Connection, name: str, roles: tuple[str, ...], kind: str) -> Person:

@@ -21,6 +21,7 @@ from freehold.errors import Conflict, InputError, NotFound
 from freehold.evidence.entries import Entry
 from freehold.lab.opened import Lab
 from freehold.lab.schema import decisions, items, principals, reviews
+from freehold.lab.sequences import take_number
 from freehold.records.ids import new_id
 from freehold.review.assignments import finish_assignment
 from freehold.review.labels import WHOLE, Settled, settle_items
@@ -135,6 +136,9 @@ def record_reviews(
     A review that was imported before, unchanged, is not written again: its id is None in the
     answer. Spread over ledger entries of 100 reviews, all in the caller's transaction.
     """
+    # One writer of a task's reviews at a time: two that look for what is there already at once
+    # would both write it, and settle the same items without each other's reviews.
+    take_number(connection, f"reviews/{task.name}")
     facts = _Facts(connection, task, given)
     ids: list[str | None] = []
     superseded, settled = 0, Settled()
