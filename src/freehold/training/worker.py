@@ -4,15 +4,20 @@ A plain script over a run folder, so that it works under `python`, a launcher or
 that it can be killed at any instant without harm to the lab that started it. It begins a planned
 run or goes on with one that was stopped, writes nothing outside its folder, and ends with the exit
 code of the error tree; an error is one JSON line on standard error.
+
+One worker at a time writes a folder, and a worker that a driver launched ends with its driver: else
+the driver's successor would start a second one beside it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,18 +28,24 @@ from freehold.training.events import OnEvent, read_events, request_stop
 from freehold.training.run import Outcome, read_outcome, resume
 
 _LOOK_EVERY = 0.1
+_DRIVEN = "--driven"
+_ORPHANED = 143  # what a shell calls a process that was told to end
 
 
 def main(arguments: list[str]) -> int:
     """Train the run in the folder named; return the exit code."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 and arguments[1:] != [_DRIVEN]:
         sys.stderr.write("usage: python -m freehold.training.worker RUN_DIR\n")
         return 2
     run_dir = Path(arguments[0])
     quiet_environment()
     signal.signal(signal.SIGTERM, lambda *_: request_stop(run_dir))
+    if arguments[1:]:
+        threading.Thread(target=_end_with_driver, daemon=True).start()
     try:
-        resume(run_dir)
+        with (run_dir / "worker.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # an orphan may need a moment to end
+            resume(run_dir)
     except FreeholdError as error:
         sys.stderr.write(json.dumps(error.as_json(), ensure_ascii=False, default=str) + "\n")
         return error.exit_code
@@ -53,7 +64,8 @@ def launch(run_dir: Path, on_event: OnEvent | None = None, *, threads: int = 0) 
     seen = sum(1 for _ in read_events(run_dir))
     with (run_dir / "worker.log").open("wb") as errors:
         worker = subprocess.Popen(  # noqa: S603 (our own module)
-            [sys.executable, "-m", "freehold.training.worker", str(run_dir)],
+            [sys.executable, "-m", "freehold.training.worker", str(run_dir), _DRIVEN],
+            stdin=subprocess.PIPE,
             stderr=errors,
             stdout=errors,
             env=environment,
@@ -66,10 +78,19 @@ def launch(run_dir: Path, on_event: OnEvent | None = None, *, threads: int = 0) 
             worker.terminate()  # it writes a checkpoint and stops
             worker.wait()
             raise
+        finally:
+            if worker.stdin is not None:
+                worker.stdin.close()
     _report(run_dir, seen, on_event)
     if worker.returncode:
         raise _error_of(run_dir, worker.returncode)
     return read_outcome(run_dir)
+
+
+def _end_with_driver() -> None:
+    # Nothing is ever sent: the pipe ends when the driver does, however it died.
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(_ORPHANED)
 
 
 def _report(run_dir: Path, seen: int, on_event: OnEvent | None) -> int:
