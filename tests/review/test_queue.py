@@ -106,6 +106,24 @@ def test_what_was_offered_counts_as_shown(
     assert decode(row["shown_decisions"]) == [shown.decision_id]
 
 
+def test_what_was_offered_counts_as_shown_although_the_review_names_no_assignment(
+    lab: Lab, person: Make, new_task: Make, take_in: Make, decide: Make
+) -> None:
+    task = new_task()
+    ids = take_in(task, texts(3))
+    decide(task, ids, answers(ids), "cnd_a")
+    fill_queue(lab, task.name, Filling(3, show="cnd_a"), actor=person("ines"))
+    anna = person("anna")
+    (offer,) = next_items(lab, task.name, anna, n=1)
+    with lab.writing() as connection:
+        submit_review(lab, connection, task, Submission(offer.item_id, "accept"), actor=anna)
+    with lab.reading() as connection:
+        (row,) = connection.execute(select(reviews)).mappings()
+    assert decode(row["shown_decisions"]) == [one.decision_id for one in offer.shown]
+    assert row["stream"] == "uniform"
+    assert offer not in next_items(lab, task.name, anna, n=3)
+
+
 def test_several_blind_reviewers_of_an_item_are_different_people(
     lab: Lab, person: Make, new_task: Make, take_in: Make
 ) -> None:

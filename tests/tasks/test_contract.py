@@ -86,6 +86,16 @@ def test_a_bad_task_is_refused(text: str, match: str) -> None:
     assert caught.value.where["file"] == "support.toml"
 
 
+def test_a_new_task_shows_how_its_options_are_worded(sqlite_lab: Lab) -> None:
+    """What is there as a comment is right as soon as the marks are taken off."""
+    task = write_task(sqlite_lab, "support", Choice(("refund", 'a "b" c')))
+    path = sqlite_lab.layout.tasks / "support.toml"
+    said = path.read_text().replace("# [w", "[w").replace('# "', '"').replace('= ""\n#', "#")
+    worded = parse_task(said.replace('"refund" = ""', '"refund" = "money back"'))
+    assert worded.contract_digest == task.contract_digest
+    assert worded.wording.options["refund"] == "money back"
+
+
 def test_a_missing_task_says_which_there_are(sqlite_lab: Lab) -> None:
     write_task(sqlite_lab, "support", Choice(("a", "b")))
     with pytest.raises(NotFound, match="no task 'supprt'; this lab has: support"):

@@ -303,7 +303,7 @@ def _render_timeline(console: Console, task: str, found: list[Release]) -> None:
                 short(one.candidate_id),
                 one.served_from[:19],
                 (one.served_to or "serves now")[:19],
-                escape(one.reason),
+                one.reason,
             )
             for one in found
         ],

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 def print_table(
     console: Console, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str
 ) -> None:
-    """Print rows as a table, or the sentence that says what to do when there are none."""
+    """Print rows as a table, or the sentence that says what to do when there are none.
+
+    Cells come as they are: a person's text in brackets is text and no markup.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    lines = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    lines = [["" if cell is None else escape(str(cell)) for cell in row] for row in rows]
     if not lines:
         console.print(empty)
         return

@@ -1,7 +1,8 @@
-"""``review``: reviews in and out, the queue and agreement; people review in the web app."""
+"""``review``: reviews in and out, the queue and agreement."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli.render import escape, print_bad_rows, print_facts, print_table
-from freehold.cli.session import session_of
+from freehold.cli.session import EntityColumn, SubjectColumn, session_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.review.figures import ReviewFigures
     from freehold.review.importing import ImportReport
+    from freehold.review.queue import Offer
 
 review = typer.Typer(no_args_is_help=True, help="Reviews, the queue and agreement.")
 TaskName = Annotated[str, typer.Argument(help="A task of this lab.")]
@@ -42,6 +44,9 @@ def import_(
     ] = False,
     text_column: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     label_column: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The column with the item's id.")] = None,
+    entity_column: EntityColumn = None,
+    subject_column: SubjectColumn = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="csv, jsonl, parquet, xlsx or label_studio.")
     ] = None,
@@ -52,7 +57,13 @@ def import_(
     from freehold.review.records import ImportOptions
 
     session = session_of(context)
-    columns = {"text": text_column, "label": label_column}
+    columns = {
+        "text": text_column,
+        "label": label_column,
+        "id": id_column,
+        "entity": entity_column,
+        "subject": subject_column,
+    }
     options = ImportOptions(
         kind=kind,
         source=source,
@@ -135,15 +146,7 @@ def next_(
         offers = next_items(lab, task, session.acting(lab), n=count)
     session.show(
         [asdict(offer) for offer in offers],
-        lambda console: print_table(
-            console,
-            ("assignment", "item", "text", "shown"),
-            [
-                (o.assignment_id, o.item_id, o.text[:120], ", ".join(str(s.value) for s in o.shown))
-                for o in offers
-            ],
-            empty=f"Nothing waits in the queue. Fill it: freehold review queue {task}",
-        ),
+        lambda console: _render_offers(console, task, offers),
     )
 
 
@@ -227,6 +230,24 @@ def stats(
     with session.lab() as lab:
         figures = review_stats(lab, task, kinds=tuple(kind or ("live",)))
     session.show(_stats_record(figures), lambda console: _render_stats(console, figures))
+
+
+def _render_offers(console: Console, task: str, offers: Sequence[Offer]) -> None:
+    if not offers:
+        console.print(f"Nothing waits in the queue. Fill it: freehold review queue {escape(task)}")
+        return
+    # The whole text and whole ids: who judges must see all of it, and an id is there to be copied.
+    for offer in offers:
+        console.print(f"[bold]{offer.item_id}[/bold]", soft_wrap=True)
+        console.print(f"  {escape(offer.text)}", soft_wrap=True)
+        for shown in offer.shown:
+            answer = escape(str(shown.value))
+            console.print(f"  [dim]answered[/dim]  {answer}  ({shown.decision_id})", soft_wrap=True)
+    console.print(
+        f"\nNext: freehold --as NAME review submit {escape(task)} ITEM --verdict correct --value "
+        "LABEL (or --verdict accept for an answer that is shown)",
+        soft_wrap=True,
+    )
 
 
 def _render_import(console: Console, report: ImportReport) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freehold.cli.render import escape, print_bad_rows, print_facts, print_table, short
-from freehold.cli.session import session_of
+from freehold.cli.session import EntityColumn, SubjectColumn, session_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +79,9 @@ def new(
     labels_from: Annotated[
         Path | None, typer.Option(help="A file of past work: its labels become the options.")
     ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="The column of --labels-from with the label.")
+    ] = None,
     several: Annotated[
         bool, typer.Option("--several", help="Any number of labels per item, not exactly one.")
     ] = False,
@@ -91,7 +94,7 @@ def new(
     session = session_of(context)
     options = list(label or ())
     if labels_from is not None:
-        options += [one for one in _labels_in(labels_from) if one not in options]
+        options += [one for one in _labels_in(labels_from, label_column) if one not in options]
     if len(options) < 2:
         raise InputError(
             "a task needs two options or more", hint="Give --label twice, or --labels-from FILE."
@@ -125,6 +128,8 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Write the answers to this file.")] = None,
     text_column: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     id_column: Annotated[str | None, typer.Option(help="The column with the item's id.")] = None,
+    entity_column: EntityColumn = None,
+    subject_column: SubjectColumn = None,
     source: Annotated[str | None, typer.Option(help="Where the items come from.")] = None,
     format_: Annotated[
         str | None, typer.Option("--format", help="csv, jsonl, parquet or xlsx.")
@@ -137,7 +142,12 @@ def run(
     from freehold.workflows.run import RunOptions, run_task
 
     session = session_of(context)
-    columns = {"text": text_column, "id": id_column}
+    columns = {
+        "text": text_column,
+        "id": id_column,
+        "entity": entity_column,
+        "subject": subject_column,
+    }
     rows = IngestOptions(
         columns={role: name for role, name in columns.items() if name},
         source=source,
@@ -190,10 +200,11 @@ def _task_record(task: Any) -> dict[str, Any]:
     }
 
 
-def _labels_in(path: Path) -> list[str]:
+def _labels_in(path: Path, named: str | None) -> list[str]:
     from freehold.tabular import SYNONYMS, Row, find_columns, open_table
 
     table = open_table(path)
-    column = find_columns(table, {"label": SYNONYMS["label"]})["label"]
+    chosen = {"label": named} if named else {}
+    column = find_columns(table, {"label": SYNONYMS["label"]}, chosen)["label"]
     seen = {str(row.values.get(column) or "") for row in table if isinstance(row, Row)}
     return sorted(seen - {""})

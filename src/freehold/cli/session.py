@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from freehold.lab import Lab
 
 OnProgress = Callable[[int, int], None]
+EntityColumn = Annotated[
+    str | None,
+    typer.Option(help="The column with the customer or case; all its items share one split."),
+]
+SubjectColumn = Annotated[
+    str | None, typer.Option(help="The column with the person whom `freehold erase` can erase.")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,8 @@ def _require_enough(task: Task, terms: SuiteTerms, cases: int, left_out: Mapping
     if not cases:
         raise Refused(
             f"no {terms.split} item of task {task.name} has a gold label: {told or 'no items'}",
-            hint="Have them reviewed with every model's answer hidden, then freeze again.",
+            hint="Have them reviewed with every model's answer hidden, then freeze again: "
+            f"freehold review queue {task.name} --split {terms.split}",
         )
     strict = {reason for reason in left_out if reason != "erased"}
     if terms.require_all and strict:

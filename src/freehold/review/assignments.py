@@ -46,6 +46,19 @@ def take_assignments(
     return held[:n]
 
 
+def taken_assignment(
+    connection: Connection, task_name: str, item_id: str, person: str
+) -> str | None:
+    """Return the assignment by which a person took an item and has not answered yet, or None."""
+    query = select(assignments.c.assignment_id).where(
+        assignments.c.item_id == item_id,
+        assignments.c.task == task_name,
+        assignments.c.principal_id == person,
+        assignments.c.state == "taken",
+    )
+    return connection.execute(query.order_by(assignments.c.assignment_id)).scalars().first()
+
+
 def finish_assignment(
     connection: Connection, task_name: str, given: Submission, person: str
 ) -> Submission:

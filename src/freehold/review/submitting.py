@@ -23,9 +23,9 @@ from freehold.lab.opened import Lab
 from freehold.lab.schema import decisions, items, principals, reviews
 from freehold.lab.sequences import take_number
 from freehold.records.ids import new_id
-from freehold.review.assignments import finish_assignment
+from freehold.review.assignments import finish_assignment, taken_assignment
 from freehold.review.labels import WHOLE, Settled, settle_items
-from freehold.review.settling import ADJUDICATION, ANSWER_KEY, HISTORICAL, KINDS
+from freehold.review.settling import ADJUDICATION, ANSWER_KEY, HISTORICAL, KINDS, LIVE
 from freehold.review.submission import UNRECORDED, VERDICTS, Selection, Submission
 
 if TYPE_CHECKING:
@@ -53,12 +53,17 @@ def submit_review(
 ) -> str:
     """Write one review by `actor` and settle its item's label; return the review's id.
 
-    With an `assignment_id` the review takes over how its item was chosen, and closes the
-    assignment. Raises InputError for a verdict without its value or a value outside the space,
-    NotFound for an unknown item or decision, Conflict for an assignment that is somebody else's.
+    The review takes over how its item was chosen, and closes the assignment: the one it names, or
+    else the one by which `actor` took the item, so that what they were offered counts as shown
+    although they name no assignment. Raises InputError for a verdict without its value or a value
+    outside the space, NotFound for an unknown item or decision, Conflict for an assignment that is
+    somebody else's.
     """
     if submission.kind == ADJUDICATION:
         raise InputError("an adjudication is given with `adjudicate`, by one who saw the conflict")
+    if submission.assignment_id is None and submission.kind == LIVE:
+        held = taken_assignment(connection, task.name, submission.item_id, actor)
+        submission = replace(submission, assignment_id=held)
     if submission.assignment_id is not None:
         submission = finish_assignment(connection, task.name, submission, actor)
     pair = (submission, actor)

@@ -169,6 +169,10 @@ def _render(name: str, space: Space, wording: Wording, split: SplitRule) -> str:
     if wording.options:
         lines += ["", "[wording.options]"]
         lines += [f"{_quoted(key)} = {_quoted(words)}" for key, words in wording.options.items()]
+    elif space.kind != "number":
+        lines += ["", "# What each option means; a model goes by it before any review exists."]
+        lines += ["# [wording.options]"]
+        lines += [f'# {_quoted(option)} = ""' for option in space.options]
     lines += ["", "[split]"]
     lines += [
         f"{key} = {_quoted(value) if isinstance(value, str) else value}"
