@@ -81,6 +81,25 @@ def settings_page() -> str:
     return _page("src/freehold/lab/settings.py", lines)
 
 
+def recipes_page() -> str:
+    """Every key of a recipe: its default, its bounds, and the methods that use it."""
+    from freehold.training.recipe import FIELDS, METHODS
+
+    methods = ", ".join(f"`{method}`" for method in METHODS)
+    lines = [
+        "# Recipes\n",
+        "A recipe is a file in `recipes/`; `freehold train NAME --plan` says what it will do.",
+        f"An unknown key, and one that the method does not use, are errors. Methods: {methods}.\n",
+        "| key | default | bounds | used by | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for field in FIELDS:
+        used = "all" if field.methods == METHODS else ", ".join(field.methods)
+        bounds = "" if field.low is None else f"{field.low} to {field.high}"
+        lines.append(_row(f"`{field.key}`", _recipe_default(field), bounds, used, field.meaning))
+    return _page("src/freehold/training/recipe.py", lines)
+
+
 def schema_page() -> str:
     """Every table of a lab's database, and how its rows are bound to the ledger."""
     from freehold.lab.schema import COMMITTED, ROOTED, SCHEMA_VERSION, metadata
@@ -102,6 +121,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "cli.md": cli_page,
     "settings.md": settings_page,
+    "recipes.md": recipes_page,
     "schema.md": schema_page,
 }
 
@@ -182,6 +202,14 @@ def _literal(value: Any) -> str:
     if value is None or value == "" or value is False or value == ():
         return "no" if value is False else ""
     return "yes" if value is True else f"`{value}`"
+
+
+def _recipe_default(field: Any) -> str:
+    if field.default is None:
+        return "required"
+    if isinstance(field.default, dict):
+        return ", ".join(f"{method} {_literal(value)}" for method, value in field.default.items())
+    return _literal(field.default)
 
 
 def _kind(column: Any) -> str:
