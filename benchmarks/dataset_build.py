@@ -5,18 +5,17 @@ A lab is filled with made-up support messages, a twentieth of them twins of anot
 items, exact and near duplicates, a commitment for each row, Merkle root, one transaction. Beside it
 the search for twins alone is measured against the usual recipe with datasketch's MinHashLSH (128
 permutations, character 5-grams, the same threshold), on the same texts, each in its own process.
-
-    python benchmarks/dataset_build.py [--rows 100000] [--peer-rows 20000]
-
 datasketch is no dependency of Freehold: without it the ratio is left out, and that is said.
+
+    python benchmarks/dataset_build.py [--quick] [--rows 100000] [--peer-rows 20000] [--rounds 3]
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import random
+import re
 import resource
 import secrets
 import subprocess
@@ -26,6 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import _sheet as sheet
 from sqlalchemy import insert
 
 from freehold.canonical.json import commit_bytes, encode_text
@@ -99,35 +99,49 @@ def fill(lab: Lab, task: Task, texts: Sequence[str]) -> None:
 
 
 def peak_mib() -> float:
-    """The most memory this process has held, in MiB."""
+    """The most memory that this program has held, in MiB.
+
+    From /proc where there is one: getrusage counts what the parent held when it started us, too.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Measured:
+    """Seconds and memory of a block in this process."""
+
+    def __enter__(self) -> dict[str, float]:
+        self.found = {"before": peak_mib()}
+        self._start = time.perf_counter(), time.process_time()
+        return self.found
+
+    def __exit__(self, *_: object) -> None:
+        wall, processor = self._start
+        self.found["wall"] = time.perf_counter() - wall
+        self.found["processor"] = time.process_time() - processor
+        self.found["peak"] = peak_mib()
 
 
 def measure_build(root: str) -> dict[str, float]:
     """Build in this process; return seconds, MiB and rows."""
     with open_lab(root) as lab:
-        before = peak_mib()
-        start = time.perf_counter()
-        made = build_dataset(lab, "support", name="bench", actor=SYSTEM)
-        took = time.perf_counter() - start
+        with Measured() as found:
+            made = build_dataset(lab, "support", name=new_id("bench"), actor=SYSTEM)
         left_out = made.manifest["left_out"]
     twins = left_out.get("near_duplicate", 0) + left_out.get("duplicate", 0)
-    return {
-        "seconds": took,
-        "peak": peak_mib(),
-        "before": before,
-        "rows": made.rows,
-        "twins": twins,
-    }
+    return found | {"rows": made.rows, "twins": twins}
 
 
 def measure_ours(count: str) -> dict[str, float]:
     """Search for twins with this project's code."""
     texts = made_up_texts(int(count))
-    before, start = peak_mib(), time.perf_counter()
-    twins = find_twins(lambda at: [texts[n] for n in at], len(texts), threshold=THRESHOLD)
-    took = time.perf_counter() - start
-    return {"seconds": took, "peak": peak_mib(), "before": before, "twins": len(twins)}
+    with Measured() as found:
+        twins = find_twins(lambda at: [texts[n] for n in at], len(texts), threshold=THRESHOLD)
+    return found | {"twins": len(twins)}
 
 
 def measure_peer(count: str) -> dict[str, float]:
@@ -135,69 +149,90 @@ def measure_peer(count: str) -> dict[str, float]:
     from datasketch import MinHash, MinHashLSH
 
     texts = made_up_texts(int(count))
-    before, start = peak_mib(), time.perf_counter()
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
     twins = 0
-    for number, text in enumerate(texts):
-        plain = normalised(text)
-        grams = {plain[n : n + GRAM].encode() for n in range(max(1, len(plain) - GRAM + 1))}
-        signature = MinHash(num_perm=PERMUTATIONS)
-        signature.update_batch(list(grams))
-        if index.query(signature):
-            twins += 1
-        else:
-            index.insert(number, signature)
-    took = time.perf_counter() - start
-    return {"seconds": took, "peak": peak_mib(), "before": before, "twins": twins}
+    with Measured() as found:
+        index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
+        for number, text in enumerate(texts):
+            plain = normalised(text)
+            grams = {plain[n : n + GRAM].encode() for n in range(max(1, len(plain) - GRAM + 1))}
+            signature = MinHash(num_perm=PERMUTATIONS)
+            signature.update_batch(list(grams))
+            if index.query(signature):
+                twins += 1
+            else:
+                index.insert(number, signature)
+    return found | {"twins": twins}
 
 
-def in_own_process(what: str, argument: str) -> dict[str, float]:
-    """Run one of the measurements above in a fresh process."""
+def in_own_process(what: str, argument: str, times: sheet.Times) -> dict[str, float]:
+    """Run one of the measurements above in a fresh process, and add its round to the times."""
     command = [sys.executable, __file__, "--only", what, "--argument", argument]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    measured: dict[str, float] = json.loads(found)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    measured: dict[str, float] = json.loads(done)
+    times.wall.append(measured["wall"])
+    times.processor.append(measured["processor"])
     return measured
 
 
-def report(what: str, measured: dict[str, float]) -> None:
+def memory(what: str, measured: dict[str, float]) -> None:
     print(
-        f"{what}: {measured['seconds']:.1f} s, peak {measured['peak']:.0f} MiB "
-        f"({measured['before']:.0f} before it began), {measured['twins']:.0f} twins left out"
+        f"  memory: {what}: peak {measured['peak']:.0f} MiB, {measured['before']:.0f} before it "
+        f"began; {measured['twins']:,.0f} twins left out"
     )
 
 
+def build(folder: Path, rows: int, rounds: int) -> None:
+    """Fill a lab, build datasets from it, print what that took."""
+    root = folder / "lab"
+    with found_lab(root) as lab:
+        task = write_task(lab, "support", Choice(OPTIONS))
+        with lab.writing() as connection:
+            register_task(lab, connection, task, SYSTEM)
+        fill(lab, task, made_up_texts(rows + TEST_ITEMS))
+    building, twins = sheet.Times(), sheet.Times()
+    for _ in range(rounds):
+        built = in_own_process("build", str(root), building)
+        ours = in_own_process("ours", str(rows), twins)
+    print(f"\nbuild_dataset: {rows:,} labels to {built['rows']:,.0f} rows, leak check against "
+          f"{TEST_ITEMS:,} test items")  # fmt: skip
+    sheet.table({"build_dataset": building, "the twins alone": twins}, rows, "rows")
+    memory("build_dataset", built)
+    memory("the twins alone", ours)
+
+
+def against_datasketch(rows: int, rounds: int) -> None:
+    """Print how the search for twins compares with datasketch's."""
+    print(f"\ntwins among {rows:,} texts")
+    if importlib.util.find_spec("datasketch") is None:
+        print("  datasketch is not installed: no ratio")
+        return
+    times = {"freehold": sheet.Times(), "datasketch": sheet.Times()}
+    for _ in range(rounds):
+        ours = in_own_process("ours", str(rows), times["freehold"])
+        peer = in_own_process("peer", str(rows), times["datasketch"])
+    sheet.table(times, rows, "rows")
+    memory("freehold", ours)
+    memory("datasketch", peer)
+    sheet.ratio("freehold to datasketch", times["datasketch"], times["freehold"], aim=1)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--peer-rows", type=int, default=20_000)
-    parser.add_argument("--only", choices=sorted(MEASUREMENTS), help=argparse.SUPPRESS)
-    parser.add_argument("--argument", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    parser = sheet.options(
+        __doc__,
+        rows=(100_000, 5_000, "labelled items"),
+        peer_rows=(20_000, 3_000, "texts for datasketch"),
+        rounds=(3, 2, "rounds of each side"),
+    )
+    parser.add_argument("--only", choices=sorted(MEASUREMENTS), help="one measurement, as JSON")
+    parser.add_argument("--argument", default="", help="what --only works on")
+    given = sheet.read(parser)
     if given.only:
         print(json.dumps(MEASUREMENTS[given.only](given.argument)))
         return
+    sheet.title("Building a dataset; the search for twins against datasketch")
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "lab"
-        start = time.perf_counter()
-        with found_lab(root) as lab:
-            task = write_task(lab, "support", Choice(OPTIONS))
-            with lab.writing() as connection:
-                register_task(lab, connection, task, SYSTEM)
-            fill(lab, task, made_up_texts(given.rows + TEST_ITEMS))
-        print(
-            f"filled a lab with {given.rows} labelled items in {time.perf_counter() - start:.0f} s"
-        )
-        built = in_own_process("build", str(root))
-        report(f"build_dataset, {given.rows} labels → {built['rows']:.0f} rows", built)
-    report(f"twins among {given.rows}", in_own_process("ours", str(given.rows)))
-    ours = in_own_process("ours", str(given.peer_rows))
-    report(f"twins among {given.peer_rows}", ours)
-    if importlib.util.find_spec("datasketch") is None:
-        print("datasketch is not installed: no ratio")
-        return
-    peer = in_own_process("peer", str(given.peer_rows))
-    report(f"datasketch, twins among {given.peer_rows}", peer)
-    print(f"ratio: {peer['seconds'] / ours['seconds']:.1f} times as fast as datasketch")
+        build(Path(folder), given.rows, given.rounds)
+    against_datasketch(given.peer_rows, given.rounds)
 
 
 MEASUREMENTS = {"build": measure_build, "ours": measure_ours, "peer": measure_peer}
