@@ -100,7 +100,7 @@ def evaluate(context: typer.Context, candidate: Candidate, suite: SuiteOption) -
 def compare(
     context: typer.Context, first: Candidate, second: Candidate, suite: SuiteOption
 ) -> None:
-    """Compare two candidates case by case on one suite. Both must have been evaluated on it."""
+    """Hold the second candidate against the first, case by case; both were evaluated before."""
     from freehold.cli.comparing import compare_candidates
 
     session = session_of(context)

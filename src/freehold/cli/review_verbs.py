@@ -129,7 +129,8 @@ def queue(
         filling = Filling(count, split, judging, shown, reviewers=reviewers)
         filled = fill_queue(lab, task, filling, actor=session.acting(lab))
     record = {**asdict(filled), "by_stream": dict(filled.by_stream)}
-    session.show(record, lambda console: print_facts(console, record))
+    facts = {**record, "by_stream": _counts(filled.by_stream)}
+    session.show(record, lambda console: print_facts(console, facts))
 
 
 @review.command("next")

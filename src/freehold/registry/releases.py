@@ -184,7 +184,10 @@ def _target(line: list[Release], task: str, to: int | None) -> Release:
         made = [n for n, one in enumerate(line) if one.candidate_id == serving and one.is_new]
         if made[-1] > 0:
             return line[made[-1] - 1]
-    raise GateRefused(f"no earlier release of {task} to return to")
+    raise GateRefused(
+        f"no earlier release of {task} to return to",
+        hint=f"`freehold releases {task}` shows what has served.",
+    )
 
 
 def _require_servable(lab: Lab, origin: Origin) -> None:

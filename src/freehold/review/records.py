@@ -54,7 +54,7 @@ class ImportOptions:
         if self.blind and self.kind in (None, HISTORICAL):
             raise SettingsError(
                 "past work is not blind: nobody knows what was seen when it was decided",
-                hint="For reviews that people gave blind, say kind = live.",
+                hint="For reviews that people gave blind, say --kind live.",
             )
 
 
