@@ -431,3 +431,25 @@ def test_a_hundred_thousand_rows_take_seconds(copy: Lab) -> None:
     print(f"\n{verification.checked['rows']} rows verified in {took:.1f} s")
     assert places(verification) == {"sequences/decisions"}
     assert took < 20
+
+
+def test_files_that_a_publisher_is_writing_meanwhile_are_no_fault(lab: Lab, tmp_path: Path) -> None:
+    """The head that they belong to was signed after verification began to read."""
+    with lab.writing() as connection:
+        for _ in range(1000):
+            Entry(lab, connection, "sample.noted", "system").close()
+    publish(lab)
+    before = tmp_path / "ledger"
+    shutil.copytree(lab.layout.ledger, before)
+    written: list[int] = []
+
+    def publish_without_showing(done: int, total: int) -> None:
+        if not written:
+            with lab.writing() as connection:
+                Entry(lab, connection, "sample.noted", "system").close()
+            written.append(publish(lab))
+            shutil.copytree(before, lab.layout.ledger, dirs_exist_ok=True)
+
+    found = verify_lab(lab, on_progress=publish_without_showing)
+    assert written == [1002]
+    assert found.faults == ()

@@ -231,8 +231,9 @@ def check_files(lab: Lab, log: LogCheck, verifier: Verifier, found: Findings) ->
         )
     elif known != head.root:
         found.fault("ledger/checkpoint", f"its root at {head.size} is not the one in the database")
-    # Publishers that were stopped leave files of the heads that they were about to show.
-    ahead = [size for size in log.roots if size > head.size]
+    # Publishers that were stopped, or are at work, leave files of heads that they are about to
+    # show. Such a head is in the database before any file of it is written.
+    ahead = _sizes_beyond(lab, head.size) if check.faults else []
     coming = set().union(*(needed_files(size) for size in [*ahead, max(log.size, head.size)]))
     for fault in check.faults:
         if not (fault.kind == "extra" and fault.path in coming):
@@ -257,6 +258,13 @@ def _later_root(lab: Lab, size: int) -> bytes | None:
             select(ledger_checkpoints.c.root).where(ledger_checkpoints.c.size == size)
         ).scalar()
     return None if root is None else bytes.fromhex(str(root).removeprefix("sha256:"))
+
+
+def _sizes_beyond(lab: Lab, size: int) -> list[int]:
+    """Return the sizes of all heads beyond one, also of those signed since verification began."""
+    with lab.reading() as connection:
+        later = select(ledger_checkpoints.c.size).where(ledger_checkpoints.c.size > size)
+        return list(connection.execute(later).scalars())
 
 
 def _published_note(lab: Lab, log: LogCheck, found: Findings) -> str | None:
