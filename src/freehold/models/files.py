@@ -8,12 +8,14 @@ system has none), verified against the manifest before anybody gets its path.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -108,12 +110,13 @@ def materialise(lab: Lab, name_or_digest: str) -> Path:
     """
     record = get_model(lab, name_or_digest)
     target = lab.layout.scratch / "models" / record.digest.removeprefix("sha256:")
-    stamp = target.with_suffix(".json")
-    if stamp.is_file() and target.is_dir() and stamp.read_text("utf-8") == _stamps(target):
+    if _is_stamped(target):
         return target
-    if not target.is_dir() or not _holds(target, record.manifest):
-        _lay_out_anew(lab.objects, record.manifest, target)
-    write_atomically(stamp, _stamps(target).encode())
+    with _only_process(target):  # else one process replaces the folder from which another reads
+        if not _is_stamped(target):
+            if not target.is_dir() or not _holds(target, record.manifest):
+                _lay_out_anew(lab.objects, record.manifest, target)
+            write_atomically(_stamp(target), _stamps(target).encode())
     return target
 
 
@@ -190,8 +193,27 @@ def _holds(folder: Path, manifest: Manifest) -> bool:
     return True
 
 
+def _stamp(target: Path) -> Path:
+    return target.with_suffix(".json")
+
+
+def _is_stamped(target: Path) -> bool:
+    stamp = _stamp(target)
+    return stamp.is_file() and target.is_dir() and stamp.read_text("utf-8") == _stamps(target)
+
+
+@contextmanager
+def _only_process(target: Path) -> Iterator[None]:
+    path = target.with_suffix(".lock")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _lay_out_anew(store: ObjectStore, manifest: Manifest, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name[:16]}-{secrets.token_hex(6)}")
     try:
         lay_out(store, manifest, fresh)
@@ -200,10 +222,6 @@ def _lay_out_anew(store: ObjectStore, manifest: Manifest, target: Path) -> None:
             target.rename(aside)
             shutil.rmtree(aside)
         fresh.rename(target)
-    except OSError as error:
-        # Another process laid the same model out in the meantime: its folder is as good as ours.
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not _holds(target, manifest):
-            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
